@@ -1,0 +1,1 @@
+"""How it runs: actor, mailbox, feed, journal, node, plant file, attach, command line."""

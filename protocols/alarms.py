@@ -1,0 +1,99 @@
+"""What is said about alarms."""
+
+from __future__ import annotations
+
+from tagwerk.protocols.message import Message, Record
+from tagwerk.protocols.samples import Value
+
+
+class AlarmRow(Record, frozen=True):
+    """An alarm's definition and state. Times in ns since 1970, UTC; None where there is none.
+
+    `occurrence` is "" while there never was one. `letter` is the ISA-18.2 state letter.
+    """
+
+    name: str
+    tag: str
+    type: str
+    limit: float | bool | None
+    unit: str
+    priority: str
+    severity: int
+    active: bool
+    acked: bool
+    latched: bool
+    shelved: bool
+    suppressed: bool
+    out_of_service: bool
+    enabled: bool
+    letter: str
+    occurrence: str
+    raised_ns: int | None
+    cleared_ns: int | None
+    acked_by: str
+    value: Value
+    quality: int
+    area: str = ""
+    text: str = ""
+    acked_ns: int | None = None
+    comment: str = ""
+
+
+class GetAlarms(Message, frozen=True):
+    """To `alarms/0`. `only_open`: those not in the normal state. Answered by `AlarmList`."""
+
+    only_open: bool = False
+    names: tuple[str, ...] = ()
+
+
+class AlarmList(Message, frozen=True):
+    """One row an alarm, in the order of the plant file."""
+
+    alarms: tuple[AlarmRow, ...]
+
+
+class GetOccurrences(Message, frozen=True):
+    """To `alarms/0`: past and present occurrences, newest last; `name` "" for all. Answered by `OccurrenceList`."""
+
+    name: str = ""
+    limit: int = 100
+
+
+class Occurrence(Record, frozen=True):
+    """One excursion of one alarm. Times in ns since 1970, UTC."""
+
+    occurrence: str
+    name: str
+    raised_ns: int
+    cleared_ns: int | None
+    acked_ns: int | None
+    acked_by: str
+    comment: str
+    value: Value
+    late: bool = False
+
+
+class OccurrenceList(Message, frozen=True):
+    """Occurrences, oldest first."""
+
+    occurrences: tuple[Occurrence, ...]
+
+
+class AckAlarm(Message, frozen=True):
+    """To `alarms/0`: an operator has seen it. `occurrence` "" means the present one.
+
+    Answered by `AlarmAcked` or `Refusal` (UnknownTag: no such alarm; NotActive: nothing to acknowledge; Conflict:
+    another occurrence by now).
+    """
+
+    name: str
+    by: str
+    host: str = ""
+    occurrence: str = ""
+    comment: str = ""
+
+
+class AlarmAcked(Message, frozen=True):
+    """The alarm after the acknowledgement."""
+
+    alarm: AlarmRow

@@ -1,0 +1,80 @@
+"""The codec: msgpack, bounded in size, count and depth; nonsense is a `RemoteProtocolError`, never anything else."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgpack
+
+from tagwerk.protocols.errors import RemoteProtocolError
+
+VERSION: Final = 1
+"""First element of every header on the wire."""
+
+MAX_FRAME_BYTES: Final = 65_536
+"""Largest samples frame. So a high-water mark of messages is a bound of bytes."""
+
+MAX_BODY_BYTES: Final = 64 << 20
+"""Largest body of a control message (a snapshot or a history page)."""
+
+MAX_ITEMS: Final = 1 << 20
+MAX_DEPTH: Final = 16
+
+
+def pack(value: object) -> bytes:
+    """Encode builtins (None, bool, int, float, str, bytes, list, dict)."""
+    return msgpack.packb(value, use_bin_type=True)  # type: ignore[no-any-return, unused-ignore]
+
+
+def unpack(data: bytes | memoryview, *, max_bytes: int = MAX_BODY_BYTES) -> Any:
+    """Decode one value that fills `data` exactly.
+
+    Args:
+        data: The bytes as they came.
+        max_bytes: More than this is refused before it is looked at.
+
+    Raises:
+        RemoteProtocolError: Not msgpack, too large, too deep, or bytes left over.
+    """
+    size = len(data)
+    if size > max_bytes:
+        msg = f"frame of {size} bytes, at most {max_bytes} are taken"
+        raise RemoteProtocolError(msg)
+    try:
+        value = msgpack.unpackb(
+            data,
+            strict_map_key=False,
+            max_str_len=size,
+            max_bin_len=size,
+            max_array_len=min(size, MAX_ITEMS),
+            max_map_len=min(size // 2, MAX_ITEMS),
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        msg = f"not a msgpack value: {error}"
+        raise RemoteProtocolError(msg) from error
+    check_depth(value)
+    return value
+
+
+def check_depth(value: object, limit: int = MAX_DEPTH) -> None:
+    """Refuse a value that nests deeper than `limit` lists or maps.
+
+    Raises:
+        RemoteProtocolError: Too deep.
+    """
+    level: list[Any] = [value]
+    for _ in range(limit + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return
+    msg = f"value nests deeper than {limit}"
+    raise RemoteProtocolError(msg)
+
+
+def _inside(value: Any) -> list[Any]:
+    if type(value) is list:
+        return [item for item in value if type(item) is list or type(item) is dict]
+    if type(value) is dict:
+        return [item for item in value.values() if type(item) is list or type(item) is dict]
+    return []

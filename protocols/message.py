@@ -1,0 +1,69 @@
+"""Messages: typed, frozen, an array on the wire that grows only at its end, with defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from tagwerk.protocols.codec import MAX_BODY_BYTES, pack, unpack
+from tagwerk.protocols.errors import RemoteProtocolError
+
+_BY_NAME: dict[str, type[Message]] = {}
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a message: fields in order, no name on the wire."""
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """What one actor says to another. On the wire: `[name, field, ...]`.
+
+    Requests are imperative (`WriteTag`), events past tense (`TagWritten`), a refusal is the reply `Refusal`.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # msgspec calls this twice a class: once for the plain class, once for the finished struct.
+        _BY_NAME[cls.__name__] = cls
+
+
+class Refusal(Message, frozen=True):
+    """The reply that says no. Nothing was changed.
+
+    `code` is one of `RefusedCode`.
+    """
+
+    code: str
+    message: str
+    tag: str = ""
+
+
+class Done(Message, frozen=True):
+    """The reply that says yes and nothing more."""
+
+
+def encode_message(message: Message) -> bytes:
+    """A message to its bytes."""
+    return pack(msgspec.to_builtins(message, builtin_types=(bytes,)))
+
+
+def decode_message(data: bytes | memoryview, *, max_bytes: int = MAX_BODY_BYTES) -> Message:
+    """Bytes to a checked message.
+
+    Raises:
+        RemoteProtocolError: Not a message that we know, or its fields are of wrong types.
+    """
+    value = unpack(data, max_bytes=max_bytes)
+    if type(value) is not list or not value or type(value[0]) is not str:
+        msg = "a message is [name, field, ...]"
+        raise RemoteProtocolError(msg)
+    cls = _BY_NAME.get(value[0])
+    if cls is None:
+        msg = f"no message is named {value[0][:60]!r}"
+        raise RemoteProtocolError(msg)
+    try:
+        return msgspec.convert(value, cls)
+    except msgspec.ValidationError as error:
+        msg = f"{value[0]}: {error}"
+        raise RemoteProtocolError(msg) from error

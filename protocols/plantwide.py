@@ -1,0 +1,79 @@
+"""What is said to any actor, and about the house itself."""
+
+from __future__ import annotations
+
+from tagwerk.protocols.message import Message, Record
+
+
+class GetDeadLetters(Message, frozen=True):
+    """To any actor: its dead letters. Answered by `DeadLetters`."""
+
+    limit: int = 1_000
+
+
+class DeadLetter(Record, frozen=True):
+    """A message that was not delivered, or of which nobody knows. `time_ns`: UTC, ns since 1970."""
+
+    time_ns: int
+    sender: str
+    to: str
+    type: str
+    reason: str
+    size: int
+
+
+class DeadLetters(Message, frozen=True):
+    """The newest dead letters, oldest first, and how many there were in all."""
+
+    total: int
+    letters: tuple[DeadLetter, ...]
+
+
+class Event(Record, frozen=True):
+    """Who did what, when. `time_ns`: UTC, ns since 1970."""
+
+    time_ns: int
+    user: str
+    host: str
+    kind: str
+    target: str
+    before: str = ""
+    after: str = ""
+    reason: str = ""
+
+
+class ReadOutbox(Message, frozen=True):
+    """From `events/0` to an actor: its events after number `after`. Answered by `OutboxPage`.
+
+    The numbers of an outbox only rise; the asker has committed all up to `after`.
+    """
+
+    after: int
+    limit: int = 500
+
+
+class OutboxPage(Message, frozen=True):
+    """Events in order, each with its number in the outbox `box` (a random id, new if the outbox was lost)."""
+
+    box: str
+    events: tuple[tuple[int, Event], ...]
+
+
+class OutboxBell(Message, frozen=True):
+    """From an actor to `events/0`: there is something in my outbox. Losing one costs a second, no more."""
+
+
+class GetEvents(Message, frozen=True):
+    """To `events/0`: the newest events. Answered by `EventList`."""
+
+    limit: int = 100
+    after_id: int = 0
+    start_ns: int | None = None
+    end_ns: int | None = None
+    target: str = ""
+
+
+class EventList(Message, frozen=True):
+    """Events, oldest first, each with its number in the store."""
+
+    events: tuple[tuple[int, Event], ...]

@@ -97,3 +97,22 @@ class AlarmAcked(Message, frozen=True):
     """The alarm after the acknowledgement."""
 
     alarm: AlarmRow
+
+
+class ResetAlarm(Message, frozen=True):
+    """To `alarms/0`: an operator ends the latching of an alarm that is cleared and acknowledged.
+
+    Answered by `AlarmReset` or `Refusal` (UnknownTag: no such alarm; NotActive: it is not latched; Conflict: it is
+    still active, or not acknowledged yet).
+    """
+
+    name: str
+    by: str
+    host: str = ""
+    comment: str = ""
+
+
+class AlarmReset(Message, frozen=True):
+    """The alarm after the reset."""
+
+    alarm: AlarmRow

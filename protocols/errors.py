@@ -76,7 +76,7 @@ class ConfigError(TagwerkError):
 
 
 @final
-class ConfigErrors(ConfigError):
+class ConfigErrors(ConfigError):  # noqa: N818  the plural says what it is
     """All that is wrong with a plant file, gathered.
 
     Args:

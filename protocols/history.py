@@ -10,7 +10,8 @@ class GetHistory(Message, frozen=True):
 
     `limit` 0 means as many as fit into a page. To go on, ask again with `after` = the page's `next_after`.
     `bounds`: also the last sample before `start_ns` and the first at or after `end_ns`. `newest`: the last `limit`
-    samples of the span instead of the first.
+    samples of the span instead of the first. All that was acknowledged when the question came is in the answer,
+    unless that says `behind`.
     """
 
     handle: int
@@ -23,10 +24,15 @@ class GetHistory(Message, frozen=True):
 
 
 class HistoryPage(Message, frozen=True):
-    """Samples frames, oldest first; `next_after` is None at the end."""
+    """Samples frames, oldest first; `next_after` is None at the end.
+
+    A run of samples in which only the quality changed is a quality-only batch: a gap, no value was measured.
+    `behind`: the historian could not reach the shard, or has not caught up with it: newest samples may be missing.
+    """
 
     frames: tuple[bytes, ...]
     next_after: int | None
+    behind: bool = False
 
 
 class GetHistorianState(Message, frozen=True):

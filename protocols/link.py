@@ -75,6 +75,10 @@ class SendWindow(Generic[Item]):
         """What `to_send` gave went out."""
         self._sent += 1
 
+    def waiting(self) -> Iterator[Item]:
+        """All that is not acknowledged, oldest first."""
+        return iter(self._items)
+
     def unsent(self) -> Iterator[Item]:
         """What was never handed over, oldest first."""
         start = self._sent - self.first_number

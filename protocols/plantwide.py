@@ -45,11 +45,13 @@ class Event(Record, frozen=True):
 class ReadOutbox(Message, frozen=True):
     """From `events/0` to an actor: its events after number `after`. Answered by `OutboxPage`.
 
-    The numbers of an outbox only rise; the asker has committed all up to `after`.
+    The numbers of an outbox only rise; the asker has committed all up to `after`. `box` is the outbox that `after`
+    belongs to ("" if none is known): a number of another one, lost since, says nothing about this one.
     """
 
     after: int
     limit: int = 500
+    box: str = ""
 
 
 class OutboxPage(Message, frozen=True):
@@ -60,11 +62,14 @@ class OutboxPage(Message, frozen=True):
 
 
 class OutboxBell(Message, frozen=True):
-    """From an actor to `events/0`: there is something in my outbox. Losing one costs a second, no more."""
+    """From an actor to `events/0`: there is something in my outbox. Losing one costs ten seconds, no more."""
 
 
 class GetEvents(Message, frozen=True):
-    """To `events/0`: the newest events. Answered by `EventList`."""
+    """To `events/0`: the newest events that match; with `after_id`, the first ones after it. Answered by `EventList`.
+
+    `start_ns <= time < end_ns`; `target` is a whole name, "" for all. To follow, ask again with the last number.
+    """
 
     limit: int = 100
     after_id: int = 0

@@ -6,7 +6,7 @@ bins, read without a loop; `quality` nil means that all are Good; `values` is ni
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -204,6 +204,29 @@ def _numeric(kind: ValueType, values: Any) -> NDArray[Any]:
         msg = "an int value is above 2^63 - 1"
         raise ValueError(msg)
     return given.astype(DTYPES[kind], copy=False)
+
+
+def concatenate(batches: Sequence[Samples]) -> Samples:
+    """Batches of one type as one, in order; the rest is the first one's.
+
+    Args:
+        batches: At least one, all of the same `kind`.
+    """
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    values: Any = None
+    if first.kind is ValueType.STR:
+        values = [text for batch in batches for text in batch.values]
+    elif first.kind is not ValueType.QUALITY:
+        values = np.concatenate([batch.values for batch in batches])
+    return replace(
+        first,
+        tags=np.concatenate([batch.tags for batch in batches]),
+        values=values,
+        times=np.concatenate([batch.times for batch in batches]),
+        quality=np.concatenate([batch.quality for batch in batches]),
+    )
 
 
 def encode(batches: Sequence[Samples]) -> bytes:

@@ -181,7 +181,10 @@ class PositionMark(Record, frozen=True):
 
 
 class ReadJournal(Message, frozen=True):
-    """From a durable consumer to a shard: records after this place (None: from the first). Answered by `JournalPage`."""
+    """From a durable consumer to a shard: records after this place (None: from the first).
+
+    Answered by `JournalPage`.
+    """
 
     consumer: str
     after: PositionMark | None

@@ -1,0 +1,1 @@
+"""Alarms: limits watched over columns, operators' acknowledgements, and the log of what happened."""

@@ -1,0 +1,203 @@
+"""Where alarms are kept: one SQLite file, one transaction for positions, states, occurrences and owed events."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlite_utils import Database
+
+from tagwerk.actors.alarms.logic.book import AlarmState
+from tagwerk.actors.alarms.logic.states import Core, Phase
+from tagwerk.protocols.alarms import Occurrence
+from tagwerk.protocols.errors import ConfigError
+from tagwerk.protocols.tags import PositionMark
+from tagwerk.runtime.outbox import Outbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tagwerk.protocols.plantwide import Event
+
+FORMAT: Final = 1
+"""Layout of the file, in its `user_version`."""
+OCCURRENCES_LIMIT: Final = 1_000_000
+"""Occurrences kept; at a start the oldest beyond it are dropped."""
+PAGE_LIMIT: Final = 10_000
+"""Occurrences in one answer."""
+
+_STATE: Final = tuple(field.name for field in fields(AlarmState))
+_OCCURRENCE: Final = Occurrence.__struct_fields__
+_JSON: Final = frozenset({"value", "since_value"})  # keeps true, 1 and 1.0 apart
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The place of an alarm in the columns; `fresh` if it is new or watches another tag than before."""
+
+    key: int
+    fresh: bool
+
+
+class AlarmStore:
+    """The alarms' file. Everything that `commit` was given survives the death of the process and a power cut.
+
+    Args:
+        path: The file; it is made if it is not there.
+
+    Raises:
+        ConfigError: The file is of another layout.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._db = Database(self._connection)
+        found = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if found not in (0, FORMAT):
+            self.close()
+            raise ConfigError("the store is of another layout", file=str(path), value=str(found), expected=str(FORMAT))
+        self._create()
+        self.outbox = Outbox(self._connection)
+
+    def close(self) -> None:
+        """Close the file; what was not committed is gone."""
+        self._connection.close()
+
+    def keys(self, tags_by_alarm: Mapping[str, str]) -> dict[str, Key]:
+        """Give each alarm its place, a new one where it has none. A place is never used again for another alarm.
+
+        Args:
+            tags_by_alarm: The tag that each alarm watches.
+        """
+        known = {name: (key, tag) for key, name, tag in self._rows("SELECT key, name, tag FROM alarms")}
+        changed = [(name, tag) for name, tag in tags_by_alarm.items() if known.get(name, (0, None))[1] != tag]
+        with self._connection:
+            self._connection.executemany(
+                "INSERT INTO alarms (name, tag) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET tag = excluded.tag",
+                changed,
+            )
+        fresh = {name for name, _ in changed}
+        rows = self._rows("SELECT key, name FROM alarms")
+        return {name: Key(key, name in fresh) for key, name in rows if name in tags_by_alarm}
+
+    def size(self) -> int:
+        """Give a number above all keys."""
+        return (self._rows("SELECT max(key) FROM alarms")[0][0] or 0) + 1
+
+    def states(self) -> dict[str, AlarmState]:
+        """Give all alarm states, also of alarms that are not in the plant file any more."""
+        return {row["name"]: _state(row) for row in self._db.query("SELECT * FROM states")}
+
+    def blocks(self) -> dict[int, bytes]:
+        """Give the blocks of last values."""
+        return dict(self._rows("SELECT block, columns FROM last_values"))
+
+    def positions(self) -> dict[str, PositionMark]:
+        """Give the place in each shard's journal up to which all is in here."""
+        rows = self._rows("SELECT shard, journal, incarnation, n FROM positions")
+        return {shard: PositionMark(int(journal), incarnation, n) for shard, journal, incarnation, n in rows}
+
+    def occurrences(self, name: str, limit: int) -> tuple[Occurrence, ...]:
+        """Give the newest occurrences, oldest first.
+
+        Args:
+            name: Of one alarm; "" for all.
+            limit: How many, at most `PAGE_LIMIT`.
+        """
+        where = "WHERE name = ?" if name else ""
+        rows = self._rows(
+            f"SELECT {', '.join(_OCCURRENCE)} FROM occurrences {where} ORDER BY raised_ns DESC, id DESC LIMIT ?",
+            (*([name] if name else []), max(1, min(limit, PAGE_LIMIT))),
+        )
+        return tuple(_occurrence(row) for row in reversed(rows))
+
+    def commit(
+        self,
+        positions: Mapping[str, PositionMark],
+        states: Mapping[str, AlarmState],
+        occurrences: Sequence[Occurrence],
+        blocks: Iterable[tuple[int, bytes]],
+        events: Sequence[Event] = (),
+    ) -> None:
+        """Store all of it, synced, or nothing.
+
+        Raises:
+            sqlite3.Error: Nothing was stored; a full disk, as a rule.
+        """
+        with self._connection as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
+                [(shard, str(at.journal), at.incarnation, at.n) for shard, at in positions.items()],
+            )
+            connection.executemany(
+                f"INSERT OR REPLACE INTO states VALUES (?{', ?' * len(_STATE)})",
+                [(name, *_state_row(state)) for name, state in states.items()],
+            )
+            connection.executemany(_UPSERT, [_occurrence_row(occurrence) for occurrence in occurrences])
+            connection.executemany("INSERT OR REPLACE INTO last_values VALUES (?, ?)", blocks)
+            for event in events:
+                self.outbox.put(event)
+
+    def _create(self) -> None:
+        with self._connection:
+            for table in _TABLES:
+                self._connection.execute(table)
+            self._connection.execute(f"PRAGMA user_version = {FORMAT}")
+            self._connection.execute(
+                "DELETE FROM occurrences WHERE id <= (SELECT max(id) FROM occurrences) - ?", (OCCURRENCES_LIMIT,)
+            )
+
+    def _rows(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, arguments).fetchall()
+
+
+_TABLES: Final = (
+    "CREATE TABLE IF NOT EXISTS alarms (key INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, tag TEXT NOT"
+    " NULL)",
+    "CREATE TABLE IF NOT EXISTS positions (shard TEXT PRIMARY KEY, journal TEXT NOT NULL, incarnation INTEGER NOT NULL,"
+    " n INTEGER NOT NULL)",
+    f"CREATE TABLE IF NOT EXISTS states (name TEXT PRIMARY KEY, {', '.join(_STATE)})",
+    "CREATE TABLE IF NOT EXISTS last_values (block INTEGER PRIMARY KEY, columns BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS occurrences (id INTEGER PRIMARY KEY AUTOINCREMENT, occurrence TEXT NOT NULL UNIQUE,"
+    " name TEXT NOT NULL, raised_ns INTEGER NOT NULL, cleared_ns INTEGER, acked_ns INTEGER, acked_by TEXT NOT NULL,"
+    " comment TEXT NOT NULL, value TEXT NOT NULL, late INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS occurrences_by_time ON occurrences (raised_ns, id)",
+    "CREATE INDEX IF NOT EXISTS occurrences_by_name ON occurrences (name, raised_ns, id)",
+)
+_UPSERT: Final = (
+    f"INSERT INTO occurrences ({', '.join(_OCCURRENCE)}) VALUES (?{', ?' * (len(_OCCURRENCE) - 1)})"
+    " ON CONFLICT (occurrence) DO UPDATE SET "
+    + ", ".join(f"{column} = excluded.{column}" for column in _OCCURRENCE if column != "occurrence")
+)
+
+
+def _state_row(state: AlarmState) -> list[Any]:
+    row: dict[str, Any] = {name: getattr(state, name) for name in _STATE}
+    row.update({name: json.dumps(row[name]) for name in _JSON})
+    row.update(core=state.core.name, phase=state.phase.name)
+    return list(row.values())
+
+
+def _state(row: Mapping[str, Any]) -> AlarmState:
+    columns: dict[str, Any] = {name: row[name] for name in _STATE}
+    columns.update({name: json.loads(columns[name]) for name in _JSON})
+    columns.update({name: bool(columns[name]) for name in ("late", "found_in_replay")})
+    columns.update(core=Core[columns["core"]], phase=Phase[columns["phase"]])
+    return AlarmState(**columns)
+
+
+def _occurrence_row(occurrence: Occurrence) -> list[Any]:
+    columns: dict[str, Any] = {name: getattr(occurrence, name) for name in _OCCURRENCE}
+    columns["value"] = json.dumps(occurrence.value)
+    return list(columns.values())
+
+
+def _occurrence(row: Sequence[Any]) -> Occurrence:
+    columns: dict[str, Any] = dict(zip(_OCCURRENCE, row, strict=True))
+    columns.update(value=json.loads(columns["value"]), late=bool(columns["late"]))
+    return Occurrence(**columns)

@@ -1,0 +1,119 @@
+"""The shard's half of the feed: views, their beats, and the bell for durable consumers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tagwerk.actors.cvt.logic.views import VIEWS_LIMIT, Change, View, frames_for, mask_of
+from tagwerk.protocols.errors import Refused
+from tagwerk.protocols.frames import BELL_TOPIC, canonical_globs, pack_feed_header, view_topic
+from tagwerk.protocols.names import glob_problem
+from tagwerk.protocols.samples import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tagwerk.runtime.transport import Port
+
+GLOBS_LIMIT: Final = 10_000
+LEASE_LIMIT_S: Final = 60.0
+
+
+class Feed:
+    """Publishes what changed to whoever looks.
+
+    Args:
+        port: The bound publisher.
+        names: Of the table's rows, in order.
+        incarnation: Of the shard.
+        revision: Of the definitions.
+    """
+
+    def __init__(self, port: Port, names: Sequence[str], incarnation: int, revision: int) -> None:
+        self._port = port
+        self._names = names
+        self._incarnation = incarnation
+        self._revision = revision
+        self._views: dict[bytes, View] = {}
+        self.position = 0
+        self._changes: list[Change] = []
+        self.rung = False
+        self.dropped = 0
+        """Frames that the socket did not take: their watchers see the gap."""
+
+    @property
+    def views(self) -> int:
+        """How many views are kept."""
+        return len(self._views)
+
+    def open_view(self, globs: Sequence[str], lease_s: float, mono_ns: int) -> View:
+        """Keep a view, or renew its lease.
+
+        Raises:
+            Refused: A glob is malformed, or there are too many views.
+        """
+        topic = view_topic(globs)
+        view = self._views.get(topic)
+        until_ns = mono_ns + int(min(max(lease_s, 0.0), LEASE_LIMIT_S) * 1e9)
+        if view is not None:
+            view.lease_until_ns = max(view.lease_until_ns, until_ns)
+            view.greet = True
+            return view
+        if len(self._views) >= VIEWS_LIMIT or len(globs) > GLOBS_LIMIT:
+            raise Refused("NotPermitted", f"more than {VIEWS_LIMIT} views, or {GLOBS_LIMIT} globs in one")
+        for glob in globs:
+            problem = glob_problem(glob)
+            if problem is not None:
+                raise Refused("BadValue", f"{glob[:80]!r}: {problem}")
+        view = View(topic, canonical_globs(globs), mask_of(globs, self._names), until_ns, self.position)
+        self._views[topic] = view
+        return view
+
+    def view(self, topic: bytes) -> View | None:
+        """The view of this topic, if it is kept."""
+        return self._views.get(topic)
+
+    def add(self, change: Change) -> None:
+        """Something became current; it goes out at the next flush."""
+        self._changes.append(change)
+
+    def next_position(self) -> int:
+        """The position of the next change."""
+        self.position += 1
+        return self.position
+
+    def subscriptions(self) -> None:
+        """See who came: a new watcher is greeted with a beat, which proves to it that it hears us."""
+        while (frames := self._port.recv()) is not None:
+            if frames[0][:1] == b"\1":
+                view = self._views.get(frames[0][1:])
+                if view is not None:
+                    view.greet = True
+
+    def flush(self, now_ns: int) -> None:
+        """Publish the changes of this flush, greet newcomers, ring the bell."""
+        changes, self._changes = self._changes, []
+        for view in self._views.values():
+            for batches, upto, received_ns in frames_for(view, changes):
+                self._send(view, encode(batches), upto, received_ns, beat=False)
+            if view.greet:
+                view.greet = False
+                self._send(view, b"", self.position, now_ns, beat=True)
+        if self.rung:
+            self.rung = False
+            header = pack_feed_header(self._revision, self._incarnation, 0, self.position, now_ns, beat=True)
+            self._port.send([BELL_TOPIC, header, b""])
+
+    def beat(self, now_ns: int, mono_ns: int) -> None:
+        """Once a second: every view hears that we live; views that nobody renews end."""
+        for topic, view in list(self._views.items()):
+            if view.lease_until_ns < mono_ns:
+                del self._views[topic]
+            else:
+                self._send(view, b"", self.position, now_ns, beat=True)
+
+    def _send(self, view: View, body: bytes, upto: int, received_ns: int, *, beat: bool) -> None:
+        header = pack_feed_header(self._revision, self._incarnation, view.sent, upto, received_ns, beat=beat)
+        if not self._port.send([view.topic, header, body]):
+            self.dropped += 1
+        view.sent = upto

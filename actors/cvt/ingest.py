@@ -1,0 +1,198 @@
+"""The ingest lane, the shard's half: writers, their numbers, acknowledgements after the commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from tagwerk.actors.cvt.logic.writers import WRITERS_LIMIT, Writer, Writers, may_take_over
+from tagwerk.protocols.codec import pack
+from tagwerk.protocols.errors import RemoteProtocolError
+from tagwerk.protocols.frames import Kind, OpenHeader, PublishHeader, pack_header, read_header
+from tagwerk.protocols.link import Arrival
+from tagwerk.protocols.names import actor_name_problem
+from tagwerk.protocols.plantwide import DeadLetter
+from tagwerk.protocols.samples import decode
+from tagwerk.runtime.durable import BIRTH
+from tagwerk.runtime.transport import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tagwerk.runtime.clock import Clock
+    from tagwerk.runtime.control import DeadLetterBox
+    from tagwerk.runtime.transport import Port
+
+NAME_LIMIT: Final = 100
+
+
+class Take(Protocol):
+    """Applies the batches of one frame and appends them to the journal."""
+
+    def __call__(
+        self, writer: Writer, number: int, batches: list[Samples], frame: bytes, backfill: bool
+    ) -> list[tuple[int, int, str]]:
+        """Returns what was refused, as (row, handle, code)."""
+        ...
+
+
+class IngestDesk:
+    """Takes frames from writers, in order, each once.
+
+    Args:
+        shard: Our name.
+        port: The bound ingest router.
+        clock: For leases.
+        writers: Who writes here.
+        take: Applies the batches of one frame and appends them to the journal; returns what was refused, as
+            (row, handle, code).
+        journal: Appends a record that carries no samples: (kind, writer, sequence, frame).
+        lose: A writer is gone: (writer, clean).
+        dead_letters: Where nonsense goes.
+    """
+
+    def __init__(
+        self,
+        shard: str,
+        port: Port,
+        clock: Clock,
+        writers: Writers,
+        take: Take,
+        journal: Callable[[int, str, int, bytes], None],
+        lose: Callable[[Writer, bool], None],
+        dead_letters: DeadLetterBox,
+    ) -> None:
+        self._shard = shard
+        self._port = port
+        self._clock = clock
+        self._writers = writers
+        self._take = take
+        self._journal = journal
+        self._lose = lose
+        self._dead = dead_letters
+        self._answers: list[list[bytes]] = []
+        self._acks: dict[str, tuple[Writer, list[int], list[tuple[int, int, int, str]]]] = {}
+
+    def receive(self, frames: list[bytes]) -> None:
+        """One message of a writer. Nonsense is counted and dropped; it never ends the shard."""
+        try:
+            if len(frames) not in (2, 3):
+                msg = f"an ingest message has 2 or 3 parts, not {len(frames)}"
+                raise RemoteProtocolError(msg)
+            self._receive(frames[0], read_header(frames[1]), frames[2] if len(frames) == 3 else b"")
+        except RemoteProtocolError as error:
+            self._bury(f"nonsense: {error}", sum(map(len, frames)))
+
+    def _receive(self, identity: bytes, header: Any, body: bytes) -> None:
+        if isinstance(header, OpenHeader):
+            self._open(identity, header)
+            return
+        writer = self._writers.by_identity.get(identity)
+        if writer is None or header.session != writer.session:
+            self._answers.append([identity, pack_header(Kind.REOPEN, header.session)])
+            return
+        writer.heard_ns = self._clock.mono_ns()
+        if header.kind == Kind.PUBLISH:
+            self._publish(writer, header, body)
+        elif header.kind == Kind.GOODBYE:
+            self._lose(writer, True)
+        elif header.kind != Kind.ALIVE:
+            msg = f"kind {header.kind} does not come from a writer"
+            raise RemoteProtocolError(msg)
+
+    def _open(self, identity: bytes, header: OpenHeader) -> None:
+        problem = _writer_problem(header.writer)
+        if problem is not None:
+            self._refuse(identity, header, "BadValue", problem)
+            return
+        name = header.writer
+        if len(self._writers.by_name) >= WRITERS_LIMIT and name not in self._writers.by_name:
+            self._refuse(identity, header, "NotPermitted", f"{self._shard} remembers {WRITERS_LIMIT} writers already")
+            return
+        writer = self._writers.get(name, named=header.named)
+        same_connection = writer.identity == identity
+        reachable = not same_connection and self._reaches(writer)
+        if not same_connection and not may_take_over(writer, header.session, header.incarnation, reachable=reachable):
+            self._refuse(identity, header, "Conflict", f"another process publishes as {name!r} and is alive")
+            return
+        if writer.session != header.session or not writer.alive:
+            self._writers.born(writer, header.session, header.incarnation)
+            self._journal(BIRTH, name, 0, pack([header.session, header.incarnation, header.named]))
+        self._writers.connect(writer, identity, self._clock.mono_ns())
+        next_number = writer.counter.last + 1
+        self._answers.append([identity, pack_header(Kind.OPENED, header.session, next_number)])
+
+    def _refuse(self, identity: bytes, header: OpenHeader, code: str, why: str) -> None:
+        self._answers.append([identity, pack_header(Kind.REFUSED, header.session, code, why)])
+
+    def _publish(self, writer: Writer, header: PublishHeader, body: bytes) -> None:
+        arrival = writer.counter.judge(header.number)
+        if arrival is Arrival.AGAIN:
+            self._ack(writer, writer.counter.last, [])
+            return
+        if arrival is Arrival.AHEAD:
+            if not writer.asked_back:  # once: all that was sent behind the missing one is ahead, too
+                writer.asked_back = True
+                number = writer.counter.last + 1
+                self._answers.append([writer.identity, pack_header(Kind.EXPECTED, writer.session, number)])
+            return
+        writer.asked_back = False
+        try:
+            batches = decode(body)
+        except RemoteProtocolError as error:
+            # A permanent refusal uses the number up: the writer would send the same bytes for ever.
+            self._bury(f"{writer.name} sent nonsense: {error}", len(body))
+            self._take(writer, header.number, [], b"", False)
+            writer.counter.take(header.number)
+            self._ack(writer, header.number, [(header.number, -1, 0, "BadValue")])
+            return
+        refused = self._take(writer, header.number, batches, body, header.backfill)
+        writer.counter.take(header.number)
+        self._ack(writer, header.number, [(header.number, *one) for one in refused])
+
+    def _ack(self, writer: Writer, number: int, refused: list[tuple[int, int, int, str]]) -> None:
+        entry = self._acks.get(writer.name)
+        if entry is None:
+            self._acks[writer.name] = (writer, [number], refused)
+        else:
+            entry[1].append(number)
+            entry[2].extend(refused)
+
+    def flush(self, *, journaled: bool) -> None:
+        """After the commit: openings, then one cumulative acknowledgement a writer."""
+        answers, self._answers = self._answers, []
+        acks, self._acks = self._acks, {}
+        for writer, numbers, refused in acks.values():
+            missing = [] if journaled else numbers
+            header = pack_header(Kind.ACK, writer.session, max(numbers), refused[:1_000], missing)
+            answers.append([writer.identity, header])
+        for frames in answers:
+            try:
+                self._port.send(frames)  # one that is not taken is asked for again by the writer
+            except Unreachable:
+                continue  # the beat finds out, and says so
+
+    def beat(self) -> None:
+        """Once a second: who does not answer, or cannot be reached, is lost."""
+        for writer in list(self._writers.by_identity.values()):
+            if not self._reaches(writer):
+                self._lose(writer, False)
+        for writer in self._writers.silent(self._clock.mono_ns()):
+            self._lose(writer, False)
+
+    def _reaches(self, writer: Writer) -> bool:
+        if not writer.identity:
+            return False
+        try:
+            self._port.send([writer.identity, pack_header(Kind.BEAT, writer.session)])
+        except Unreachable:
+            return False
+        return True
+
+    def _bury(self, reason: str, size: int) -> None:
+        self._dead.put(DeadLetter(self._clock.now_ns(), "?", self._shard, "ingest", reason, size))
+
+
+def _writer_problem(name: str) -> str | None:
+    if len(name) > NAME_LIMIT:
+        return f"a writer's name has at most {NAME_LIMIT} letters"
+    return actor_name_problem(name if "/" in name else f"writer/{name}")

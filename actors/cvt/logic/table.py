@@ -1,0 +1,339 @@
+"""The table: one row a tag, in columns. Decides which sample is current. No loop over samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from tagwerk.protocols import quality as q
+from tagwerk.protocols.errors import RefusedCode
+from tagwerk.protocols.samples import TYPE_NAMES, Samples, Value, ValueType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from tagwerk.protocols.tags import TagDef
+
+LATE_WINDOW_NS: Final = 10_000_000_000
+AHEAD_NS: Final = 10_000_000_000
+NOBODY: Final = 0
+ANYONE: Final = -1
+
+Rows = "NDArray[np.int64]"
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of one batch.
+
+    Args:
+        current: What is current now, in order.
+        rows: The table rows of `current`, one array a batch.
+        history_only: What is late: to be recorded, not shown.
+        refused: (row in the batch, handle, code) of what was not taken.
+        clock_step: (handle, step in ns) of the first sample whose time cannot be right, if any.
+    """
+
+    current: list[Samples] = field(default_factory=list[Samples])
+    rows: list[NDArray[np.intp]] = field(default_factory=list)
+    history_only: list[Samples] = field(default_factory=list[Samples])
+    refused: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    clock_step: tuple[int, int] | None = None
+    untouched: bool = True
+    """True if every sample is current just as it came."""
+
+
+class Table:
+    """The rows of one shard.
+
+    Args:
+        tags: The definitions of the shard's tags.
+    """
+
+    def __init__(self, tags: Sequence[TagDef]) -> None:
+        self.tags = tuple(tags)
+        count = len(self.tags)
+        self.handles = np.array([tag.handle for tag in self.tags], "<u4")
+        self._row_of = np.full(int(self.handles.max()) + 2 if count else 1, -1, np.int32)
+        self._row_of[self.handles] = np.arange(count)
+        self.types = np.array([TYPE_NAMES[tag.type] for tag in self.tags], np.uint8)
+        self.floats = np.full(count, np.nan, "<f8")
+        self.ints = np.zeros(count, "<i8")
+        self.strings: list[str] = [""] * count
+        self.has_value = np.zeros(count, np.bool_)
+        self.times = np.zeros(count, "<i8")
+        self.received = np.zeros(count, "<i8")
+        self.quality = np.full(count, q.BAD_WAITING_FOR_INITIAL_DATA, "<u4")
+        self.owner = np.zeros(count, np.int32)
+        self.born = np.zeros(count, np.int64)
+        self.required = np.full(count, ANYONE, np.int32)
+        self._bands = np.array([_band(tag) for tag in self.tags])
+        self._any_band = bool((self._bands > 0).any())
+
+    def __len__(self) -> int:
+        return len(self.tags)
+
+    def rows(self, handles: NDArray[np.uint32]) -> NDArray[np.intp]:
+        """Table rows of handles, -1 for those that are not ours.
+
+        Args:
+            handles: uint32 (n,).
+        """
+        inside = np.minimum(handles, len(self._row_of) - 1)
+        return self._row_of[inside].astype(np.intp)
+
+    def row(self, handle: int) -> int | None:
+        """The table row of one handle, or None."""
+        row = int(self._row_of[handle]) if 0 <= handle < len(self._row_of) else -1
+        return row if row >= 0 else None
+
+    def value(self, row: int) -> Value:
+        """The last value of a row, None if there never was one."""
+        if not self.has_value[row]:
+            return None
+        kind = self.types[row]
+        if kind == ValueType.FLOAT:
+            return float(self.floats[row])
+        if kind == ValueType.STR:
+            return self.strings[row]
+        return bool(self.ints[row]) if kind == ValueType.BOOL else int(self.ints[row])
+
+    # --- taking samples ----------------------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        batch: Samples,
+        writer: int,
+        session: int,
+        received_ns: int,
+        dead: NDArray[np.bool_],
+        *,
+        clock_known_wrong: bool = False,
+    ) -> Applied:
+        """Take a batch that a writer published.
+
+        Args:
+            batch: As it came, columns of one length.
+            writer: Number of the writer, > 0; 0 is the shard itself.
+            session: Number of the writer's session; grows with each birth.
+            received_ns: The shard's clock.
+            dead: bool (writers,): who lost or gave up its tags.
+            clock_known_wrong: This writer's clock was ahead already: no further mark.
+        """
+        done = Applied()
+        rows = self.rows(batch.tags)
+        keep = self._permitted(batch, rows, writer, dead, done)
+        if keep is not None:
+            done.untouched = False
+            batch, rows = batch.select(keep), rows[keep]
+        if len(batch):
+            for piece, piece_rows in self._usable(batch, rows, done):
+                self._place(piece, piece_rows, writer, session, received_ns, done, clock_known_wrong)
+        return done
+
+    def _permitted(
+        self, batch: Samples, rows: NDArray[np.intp], writer: int, dead: NDArray[np.bool_], done: Applied
+    ) -> NDArray[np.bool_] | None:
+        """Which rows may be taken; None if all. Those that may not are put into `done.refused`."""
+        known = rows >= 0
+        safe = np.maximum(rows, 0)
+        if len(self) == 0:
+            typed = owned = known
+        else:
+            typed = np.full(len(rows), True) if batch.kind is ValueType.QUALITY else self.types[safe] == batch.kind
+            required = self.required[safe]
+            holder = self.owner[safe]
+            owned = (required == writer) | (
+                (required == ANYONE) & ((holder == writer) | (holder == NOBODY) | dead[holder])
+            )
+        keep = known & typed & owned
+        if keep.all():
+            return None
+        for number in np.flatnonzero(~keep).tolist():
+            code = RefusedCode.NOT_OWNER
+            if not known[number]:
+                code = RefusedCode.UNKNOWN_TAG
+            elif not typed[number]:
+                code = RefusedCode.WRONG_TYPE
+            done.refused.append((number, int(batch.tags[number]), code.value))
+        return keep
+
+    def _usable(
+        self, batch: Samples, rows: NDArray[np.intp], done: Applied
+    ) -> Iterable[tuple[Samples, NDArray[np.intp]]]:
+        """The batch, with NaN turned to Bad without a value, and without what a deadband swallows."""
+        if batch.kind is ValueType.FLOAT and (nan := np.isnan(batch.values)).any():
+            done.untouched = False
+            edges = np.flatnonzero(np.diff(nan)) + 1  # runs, so that the order of a tag's samples stays
+            for run in np.split(np.arange(len(batch)), edges):
+                piece = batch.select(run)
+                if nan[run[0]]:
+                    codes = np.where(q.bad_mask(piece.quality), piece.quality, np.uint32(q.BAD)).astype("<u4")
+                    piece = replace(piece, kind=ValueType.QUALITY, values=None, quality=codes)
+                    yield piece, rows[run]
+                else:
+                    yield from self._outside_band(piece, rows[run], done)
+        else:
+            yield from self._outside_band(batch, rows, done)
+
+    def _outside_band(
+        self, batch: Samples, rows: NDArray[np.intp], done: Applied
+    ) -> Iterable[tuple[Samples, NDArray[np.intp]]]:
+        numeric = batch.kind in (ValueType.FLOAT, ValueType.INT)
+        if not (self._any_band and numeric and (banded := self._bands[rows] > 0).any()):
+            yield batch, rows
+            return
+        # One wave for each repetition of a tag: a sample is compared with the one before it, also inside a batch.
+        for wave in _waves(rows) if len(np.unique(rows)) < len(rows) else [np.arange(len(rows))]:
+            at = rows[wave]
+            last = self.floats[at] if batch.kind is ValueType.FLOAT else self.ints[at]
+            inside = np.abs(batch.values[wave] - last) < self._bands[at]
+            same = self.has_value[at] & (self.quality[at] == batch.quality[wave])
+            keep = ~(banded[wave] & inside & same)
+            if keep.all() and len(wave) == len(rows):
+                yield batch, rows
+                return
+            done.untouched = False
+            if keep.any():
+                picked = wave[keep]
+                yield batch.select(picked), rows[picked]
+
+    def _place(
+        self,
+        batch: Samples,
+        rows: NDArray[np.intp],
+        writer: int,
+        session: int,
+        received_ns: int,
+        done: Applied,
+        clock_known_wrong: bool,
+    ) -> None:
+        in_session = (self.born[rows] == session) & (self.owner[rows] == writer) & (self.times[rows] > 0)
+        age = self.times[rows] - batch.times
+        late = in_session & (age > 0) & (age < LATE_WINDOW_NS)
+        wrong = (in_session & (age >= LATE_WINDOW_NS)) | (batch.times - received_ns > AHEAD_NS)
+        if late.any():
+            done.untouched = False
+            if late.all() and batch.kind is not ValueType.QUALITY:
+                wrong, late = late, np.zeros_like(late)  # all of them: the clock went back
+            else:
+                done.history_only.append(batch.select(late))
+                keep = ~late
+                batch, rows, wrong = batch.select(keep), rows[keep], wrong[keep]
+        if wrong.any() and not clock_known_wrong:
+            batch = self._mark(batch, wrong, received_ns, rows, done)
+        elif wrong.any():
+            done.clock_step = (int(batch.tags[wrong][0]), 0)
+        if len(batch):
+            self.put(batch, rows, writer, session, received_ns)
+            done.current.append(batch)
+            done.rows.append(rows)
+
+    def _mark(
+        self,
+        batch: Samples,
+        wrong: NDArray[np.bool_],
+        received_ns: int,
+        rows: NDArray[np.intp],
+        done: Applied,
+    ) -> Samples:
+        """The first sample of each tag with an impossible time is Uncertain."""
+        first = np.zeros(len(batch), np.bool_)
+        suspects = np.flatnonzero(wrong)
+        first[suspects[np.unique(rows[suspects], return_index=True)[1]]] = True
+        codes = np.where(first & q.good_mask(batch.quality), np.uint32(q.UNCERTAIN), batch.quality).astype("<u4")
+        number = int(suspects[0])
+        last_ns = int(self.times[rows[number]])
+        step = int(batch.times[number]) - (last_ns if last_ns > int(batch.times[number]) else received_ns)
+        done.clock_step = (int(batch.tags[number]), step)
+        done.untouched = False
+        return replace(batch, quality=codes)
+
+    def put(self, batch: Samples, rows: NDArray[np.intp], writer: int, session: int, received_ns: int) -> None:
+        """Make a batch current. A tag that stands twice in it: the last position wins (numpy's own rule)."""
+        if batch.kind is ValueType.FLOAT:
+            self.floats[rows] = batch.values
+        elif batch.kind is ValueType.STR:
+            for row, text in zip(rows.tolist(), batch.values, strict=True):
+                self.strings[row] = text
+        elif batch.kind is not ValueType.QUALITY:
+            self.ints[rows] = batch.values
+        if batch.kind is not ValueType.QUALITY:
+            self.has_value[rows] = True
+        self.times[rows] = batch.times
+        self.quality[rows] = batch.quality
+        self.received[rows] = received_ns
+        self.owner[rows] = writer
+        self.born[rows] = session
+
+    def lose(self, batch: Samples, rows: NDArray[np.intp], received_ns: int) -> None:
+        """Take a quality-only batch that is nobody's: values, owners and births stay."""
+        self.times[rows] = batch.times
+        self.quality[rows] = batch.quality
+        self.received[rows] = received_ns
+
+    # --- giving state ------------------------------------------------------------------------------------------------
+
+    def state(self, rows: NDArray[np.intp]) -> list[Samples]:
+        """The current state of these rows, one batch a type; rows without a value are a quality-only batch."""
+        batches: list[Samples] = []
+        known = self.has_value[rows]
+        for kind in (ValueType.FLOAT, ValueType.INT, ValueType.BOOL, ValueType.STR):
+            at = rows[known & (self.types[rows] == kind)]
+            if len(at):
+                batches.append(self._batch(kind, at))
+        at = rows[~known]
+        if len(at):
+            batches.append(self._batch(ValueType.QUALITY, at))
+        return batches
+
+    def _batch(self, kind: ValueType, at: NDArray[np.intp]) -> Samples:
+        values: Any = None
+        if kind is ValueType.FLOAT:
+            values = self.floats[at]
+        elif kind is ValueType.STR:
+            values = [self.strings[row] for row in at.tolist()]
+        elif kind is ValueType.INT:
+            values = self.ints[at]
+        elif kind is ValueType.BOOL:
+            values = self.ints[at].astype(np.bool_)
+        return Samples(kind, self.handles[at], values, self.times[at], self.quality[at])
+
+    def owned_by(self, writer: int) -> NDArray[np.intp]:
+        """The rows that a writer feeds."""
+        return np.flatnonzero(self.owner == writer)
+
+
+def quality_only(handles: NDArray[np.uint32], code: int, time_ns: int | NDArray[np.int64]) -> Samples:
+    """A batch that changes only the quality.
+
+    Args:
+        handles: uint32 (n,).
+        code: StatusCode for all.
+        time_ns: One for all, or int64 (n,); UTC, ns.
+    """
+    count = len(handles)
+    times = np.broadcast_to(np.asarray(time_ns, "<i8"), (count,))
+    return Samples(ValueType.QUALITY, handles, None, times, np.full(count, code, "<u4"))
+
+
+def _band(tag: TagDef) -> float:
+    if tag.deadband_pct is not None and tag.low is not None and tag.high is not None:
+        return max(tag.deadband, tag.deadband_pct / 100.0 * (tag.high - tag.low))
+    return tag.deadband
+
+
+def _waves(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Index arrays: the first occurrence of each row, then the second, and so on."""
+    order = np.argsort(rows, kind="stable")
+    ranked = rows[order]
+    starts = np.concatenate(([0], np.flatnonzero(np.diff(ranked)) + 1))
+    lengths = np.diff(np.concatenate((starts, [len(rows)])))
+    rank = np.arange(len(rows)) - np.repeat(starts, lengths)
+    turn = np.empty(len(rows), np.intp)
+    turn[order] = rank
+    return [np.flatnonzero(turn == number) for number in range(int(turn.max()) + 1)]

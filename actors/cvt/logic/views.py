@@ -1,0 +1,111 @@
+"""Views: which tags somebody looks at, and which part of what changed they get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from tagwerk.protocols.codec import MAX_FRAME_BYTES
+from tagwerk.protocols.names import compile_globs
+from tagwerk.protocols.samples import ROW_BYTES, Samples, ValueType, concatenate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+VIEWS_LIMIT: Final = 10_000
+BUDGET_BYTES: Final = MAX_FRAME_BYTES - 1_024
+
+
+@dataclass(slots=True)
+class View:
+    """A set of tags that somebody looks at.
+
+    Args:
+        topic: blake2b-64 of its globs.
+        globs: Sorted.
+        mask: bool (table rows,): what is in it.
+        lease_until_ns: Monotonic.
+    """
+
+    topic: bytes
+    globs: tuple[str, ...]
+    mask: NDArray[np.bool_]
+    lease_until_ns: int
+    sent: int = 0
+    """The position up to which its topic has been told."""
+    greet: bool = True
+    rows: NDArray[np.intp] = field(init=False)
+    everything: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = np.flatnonzero(self.mask)
+        self.everything = len(self.mask) > 0 and bool(self.mask.all())
+
+
+@dataclass(slots=True)
+class Change:
+    """One batch that became current.
+
+    Args:
+        batch: The samples.
+        rows: Their table rows, int (n,).
+        position: Where it stands in the shard's order.
+    """
+
+    batch: Samples
+    rows: NDArray[np.intp]
+    position: int
+    received_ns: int
+
+
+def mask_of(globs: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
+    """Which names match any of the globs, bool (names,)."""
+    matches = compile_globs(globs)
+    return np.fromiter((matches(name) for name in names), np.bool_, len(names))
+
+
+def frames_for(view: View, changes: Sequence[Change]) -> Iterator[tuple[list[Samples], int, int]]:
+    """What a view gets: (batches of one frame, position after it, received_ns). Neighbours of one type are joined."""
+    group: list[Samples] = []
+    used = 0
+    upto = received_ns = 0
+    for change in changes:
+        if view.everything:
+            part = change.batch
+        else:
+            inside = view.mask[change.rows]
+            if not inside.any():
+                continue
+            part = change.batch if inside.all() else change.batch.select(inside)
+        size = _size(part)
+        if group and used + size > BUDGET_BYTES:
+            yield _join(group), upto, received_ns
+            group, used = [], 0
+        group.append(part)
+        used += size
+        upto, received_ns = change.position, change.received_ns
+    if group:
+        yield _join(group), upto, received_ns
+
+
+def _size(batch: Samples) -> int:
+    if batch.kind is ValueType.STR:
+        texts: list[str] = batch.values
+        return 16 * len(batch) + 64 + sum(5 + 4 * len(text) for text in texts)
+    return ROW_BYTES * len(batch) + 64
+
+
+def _join(batches: list[Samples]) -> list[Samples]:
+    if len(batches) == 1:
+        return batches
+    joined: list[Samples] = []
+    start = 0
+    for end in range(1, len(batches) + 1):
+        if end == len(batches) or batches[end].kind is not batches[start].kind:
+            joined.append(concatenate(batches[start:end]))
+            start = end
+    return joined

@@ -1,0 +1,113 @@
+"""Who publishes to a shard: sessions from birth to loss, one number a writer, and who may take over from whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from tagwerk.protocols.link import ReceiveCounter
+
+LEASE_NS: Final = 3_000_000_000
+FORGET_NS: Final = 24 * 3_600_000_000_000
+WRITERS_LIMIT: Final = 100_000
+
+
+@dataclass(slots=True)
+class Writer:
+    """One writer, as its shard knows it.
+
+    Args:
+        index: Its number in the table's owner column, from 1.
+        name: Unique.
+        named: Its number is remembered for good.
+    """
+
+    index: int
+    name: str
+    named: bool
+    session: int = 0
+    birth: int = 0
+    """Rises with each birth; the table's `born` column."""
+    incarnation: int = 0
+    counter: ReceiveCounter = field(default_factory=ReceiveCounter)
+    identity: bytes = b""
+    alive: bool = False
+    heard_ns: int = 0
+    """Monotonic."""
+    lost_ns: int = 0
+    """Wall time of the loss, 0 if there is none."""
+    clock_wrong: bool = False
+    asked_back: bool = False
+
+
+class Writers:
+    """All writers of a shard."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Writer] = {}
+        self.by_identity: dict[bytes, Writer] = {}
+        self._next_index = 1
+
+    @property
+    def size(self) -> int:
+        """One more than the highest index."""
+        return self._next_index
+
+    def get(self, name: str, *, named: bool) -> Writer:
+        """The writer of this name, made if it is new."""
+        writer = self.by_name.get(name)
+        if writer is None:
+            writer = self.by_name[name] = Writer(self._next_index, name, named)
+            self._next_index += 1
+        return writer
+
+    def restore(self, writer: Writer) -> None:
+        """Put back one of a snapshot."""
+        self.by_name[writer.name] = writer
+        self._next_index = max(self._next_index, writer.index + 1)
+
+    def connect(self, writer: Writer, identity: bytes, mono_ns: int) -> None:
+        """This connection speaks for the writer from now on."""
+        if writer.identity:
+            self.by_identity.pop(writer.identity, None)
+        writer.identity = identity
+        writer.alive = True
+        writer.heard_ns = mono_ns
+        writer.lost_ns = 0
+        writer.asked_back = False
+        self.by_identity[identity] = writer
+
+    def born(self, writer: Writer, session: int, incarnation: int) -> None:
+        """A new session begins: the first sample of each tag in it is current, whatever its time."""
+        writer.session = session
+        writer.incarnation = incarnation
+        writer.birth += 1
+        writer.clock_wrong = False
+
+    def gone(self, writer: Writer, now_ns: int) -> None:
+        """The writer is lost, or has said goodbye."""
+        self.by_identity.pop(writer.identity, None)
+        writer.identity = b""
+        writer.alive = False
+        writer.lost_ns = now_ns
+
+    def silent(self, mono_ns: int) -> list[Writer]:
+        """Those that are taken for alive and were not heard for a lease."""
+        return [w for w in self.by_name.values() if w.alive and mono_ns - w.heard_ns > LEASE_NS]
+
+
+def may_take_over(old: Writer, session: int, incarnation: int, *, reachable: bool) -> bool:
+    """May this opening take the writer's name over from the connection that has it?
+
+    An actor's incarnation grows under its lock, so a higher one is the only one; of an attached process nobody knows
+    whether the older one still runs, so it must be gone.
+
+    Args:
+        old: The writer as it is known.
+        session: Of the opening.
+        incarnation: Of the opening.
+        reachable: The old connection still stands.
+    """
+    if not old.alive or not old.identity or session == old.session or not reachable:
+        return True
+    return "/" in old.name and incarnation > old.incarnation

@@ -1,0 +1,1 @@
+"""The log of events: who did what, when; fetched from the outboxes of all actors."""

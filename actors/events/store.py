@@ -1,0 +1,152 @@
+"""The store of events: each exactly once, with the outbox and number it came from."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from sqlite_utils import Database
+
+from tagwerk.protocols.errors import ConfigError
+from tagwerk.protocols.plantwide import Event, GetEvents, OutboxPage
+
+LAYOUT: Final = 1
+EVENTS_LIMIT: Final = 5_000
+"""Events in one answer, whatever is asked for."""
+
+NODE: Final = "node"
+"""The source of what is read from gauge pages; its "boxes" are the actors, its numbers their counts of FATAL."""
+
+_NS_LIMIT: Final = (1 << 63) - 1
+_SCHEMA: Final = """
+CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, time_ns INTEGER NOT NULL, user TEXT NOT NULL,
+    host TEXT NOT NULL, kind TEXT NOT NULL, target TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL,
+    reason TEXT NOT NULL, source TEXT NOT NULL, box TEXT NOT NULL, seq INTEGER NOT NULL,
+    UNIQUE (source, box, seq)) STRICT;
+CREATE INDEX events_time ON events (time_ns);
+CREATE INDEX events_target ON events (target);
+CREATE TABLE fetched (source TEXT PRIMARY KEY, box TEXT NOT NULL, seq INTEGER NOT NULL) STRICT;
+"""
+_INSERT: Final = (
+    "INSERT OR IGNORE INTO events (time_ns, user, host, kind, target, before, after, reason, source, box, seq)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Up to which number of which outbox a source's events are in the store."""
+
+    box: str = ""
+    seq: int = 0
+
+
+@final
+class Store:
+    """Events and how far each outbox was fetched; each change is one synced transaction.
+
+    Args:
+        path: The database file; made if it is not there.
+
+    Raises:
+        ConfigError: The file was written by a version with another layout, or is no database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            self.db = Database(self.connection)
+            self._prepare(path)
+        except sqlite3.DatabaseError as error:
+            self.connection.close()
+            raise ConfigError(f"the store of events is not usable: {error}", file=str(path)) from error
+
+    def _prepare(self, path: Path) -> None:
+        layout = int(self.db.execute("PRAGMA user_version").fetchone()[0])
+        if layout not in (0, LAYOUT):
+            self.connection.close()
+            message = "the store of events has another layout"
+            raise ConfigError(message, file=str(path), value=str(layout), expected=str(LAYOUT))
+        self.db.execute("PRAGMA journal_mode = WAL")
+        # The source removes what is committed here, so a commit must outlive a power cut.
+        self.db.execute("PRAGMA synchronous = FULL")
+        if layout == 0:
+            self.connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {LAYOUT}; COMMIT;")
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    def fetched(self, source: str) -> Fetched:
+        """How far a source's outbox was fetched."""
+        row = self.connection.execute("SELECT box, seq FROM fetched WHERE source = ?", (source,)).fetchone()
+        return Fetched() if row is None else Fetched(*row)
+
+    def take(self, source: str, page: OutboxPage) -> Fetched:
+        """Commit a page of a source's outbox; one that came before changes nothing.
+
+        Returns:
+            How far the outbox is fetched now.
+        """
+        was = self.fetched(source)
+        last = max((seq for seq, _ in page.events), default=0)
+        now = Fetched(page.box, max(last, was.seq if page.box == was.box else 0))
+        if now == was:
+            return was
+        with self._transaction():
+            self.connection.executemany(_INSERT, [_row(event, source, page.box, seq) for seq, event in page.events])
+            self.connection.execute("INSERT OR REPLACE INTO fetched VALUES (?, ?, ?)", (source, now.box, now.seq))
+        return now
+
+    def last_count(self, actor: str) -> int:
+        """The highest count of FATAL that is in the store for an actor."""
+        row = self.connection.execute(
+            "SELECT max(seq) FROM events WHERE source = ? AND box = ?", (NODE, actor)
+        ).fetchone()
+        return int(row[0] or 0)
+
+    def take_fatal(self, actor: str, events: Sequence[tuple[int, Event]]) -> None:
+        """Commit events of an actor that became FATAL, each with its count; a count that is there changes nothing."""
+        with self._transaction():
+            self.connection.executemany(_INSERT, [_row(event, NODE, actor, seq) for seq, event in events])
+
+    def find(self, asked: GetEvents) -> tuple[tuple[int, Event], ...]:
+        """Events that match, oldest first, each with its number in this store."""
+        newest = asked.after_id <= 0
+        given: dict[str, int | str] = {
+            "after": _clamp(asked.after_id),
+            "start": -_NS_LIMIT if asked.start_ns is None else _clamp(asked.start_ns),
+            "end": _NS_LIMIT if asked.end_ns is None else _clamp(asked.end_ns),
+            "target": asked.target,
+            "limit": max(1, min(asked.limit, EVENTS_LIMIT)),
+        }
+        where = "id > :after AND time_ns >= :start AND time_ns < :end" + (" AND target = :target" * bool(asked.target))
+        order = "DESC" if newest else "ASC"
+        found = self.db.query(f"SELECT * FROM events WHERE {where} ORDER BY id {order} LIMIT :limit", given)
+        rows = [(int(row["id"]), Event(*(row[name] for name in Event.__struct_fields__))) for row in found]
+        return tuple(reversed(rows)) if newest else tuple(rows)
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            raise
+
+
+def _row(event: Event, source: str, box: str, seq: int) -> tuple[object, ...]:
+    fields = (event.time_ns, event.user, event.host, event.kind, event.target, event.before, event.after, event.reason)
+    return (*fields, source, box, seq)
+
+
+def _clamp(number: int) -> int:
+    """What came from outside may not fit into SQLite's integer."""
+    return max(-_NS_LIMIT, min(number, _NS_LIMIT))

@@ -1,0 +1,1 @@
+"""The historian: every logged sample, exactly once, on the disk."""

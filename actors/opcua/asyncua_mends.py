@@ -1,0 +1,221 @@
+"""asyncua 2.1.0 as this link needs it: each mend says what it mends. Everything private of asyncua is touched here.
+
+The supervisor, the stale watchdog, the publish loop and the reconnect of asyncua are not used: a reconnect there can
+lose monitored items for good, and its Republish loop does not end against a lax server (measured).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.client.ua_client import UASocketProtocol
+from asyncua.common.utils import Buffer
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, variant_from_binary
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+
+from tagwerk.actors.opcua.device import Reading
+from tagwerk.protocols import quality as q
+from tagwerk.protocols.errors import NotSent, RemoteProtocolError
+from tagwerk.runtime.plantfile_models import OpcuaConfig
+
+_LOGGERS: Final = ("asyncua",)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_FOREIGN: Final = object()
+FAILURES: Final = (OSError, TimeoutError, UaError)
+"""What a call into asyncua raises when the world is down. UaError is also all that a server answers as an error."""
+
+
+NONSENSE: Final = (*FAILURES, ValueError, TypeError, AttributeError, KeyError, IndexError, struct.error)
+"""What opening a session raises beyond that, if the other side is no OPC UA server, or a strange one."""
+
+
+def reason(error: BaseException) -> str:
+    """One line for the log: what a library's exception says, or its name if it says nothing."""
+    if isinstance(error, UaStatusCodeError):
+        return q.name_of(int(error.code)) if int(error.code) in q.NAMES else type(error).__name__
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return f"{name}: {text[:200]}" if text else "no answer in time" if isinstance(error, TimeoutError) else name
+
+
+def quiet_asyncua() -> None:
+    """Silence its logger, which tells each publish response at INFO; the link itself says what matters, once."""
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def protocol_of(client: Client) -> UASocketProtocol:
+    """The open transport.
+
+    Raises:
+        ConnectionError: There is none.
+    """
+    protocol = client.uaclient.protocol
+    if protocol is None or protocol.transport is None:
+        raise ConnectionError("the connection is closed")
+    return protocol
+
+
+async def open_session(client: Client, user: str, password: str) -> None:
+    """The steps of `Client.connect`, without the two tasks that it starts beside them.
+
+    Raises:
+        OSError, TimeoutError, UaError, or another of `NONSENSE`: There is no session.
+    """
+    await client.connect_socket()
+    await client.send_hello()
+    await client.open_secure_channel()
+    await client.create_session()
+    await client.activate_session(username=user or None, password=password or None)
+
+
+async def request(client: Client, message: Any, timeout_s: float) -> Buffer:
+    """Send a request and wait for its answer. `Client` offers no timeout a call. 0 waits for ever.
+
+    Raises:
+        OSError, TimeoutError, ua.UaError: No good answer.
+    """
+    answer: Buffer = await protocol_of(client).send_request(message, timeout_s)
+    return answer
+
+
+async def send_last(client: Client, message: Any, timeout_s: float, may_send: Callable[[], None]) -> Buffer:
+    """Ask `may_send`, then hand the request to the socket, with nothing between; then wait for the answer.
+
+    Raises:
+        NotSent: Nothing was handed over. So does whatever `may_send` raises.
+        OSError, TimeoutError, ua.UaError: It was handed over; no good answer came.
+    """
+    try:
+        protocol = protocol_of(client)
+    except ConnectionError as error:
+        raise NotSent("the link is not connected") from error
+    transport = protocol.transport
+    if transport is None or transport.is_closing() or transport.get_write_buffer_size() > 0:
+        # A server that does not read would find the command in its socket much later.
+        raise NotSent("the server does not take what was sent before")
+    may_send()
+    async with asyncio.timeout(timeout_s):
+        data: Buffer = await protocol._send_request(message, timeout_s)  # noqa: SLF001  synchronous up to the socket
+    protocol.check_answer(data, " in response to a write")
+    return data
+
+
+async def create_subscription(
+    client: Client, parameters: ua.CreateSubscriptionParameters, timeout_s: float
+) -> ua.CreateSubscriptionResult:
+    """CreateSubscription without starting asyncua's publish loop, which logs a traceback a second on a dead link.
+
+    Raises:
+        OSError, TimeoutError, ua.UaError: No good answer.
+    """
+    message = ua.CreateSubscriptionRequest()
+    message.Parameters = parameters
+    response = struct_from_binary(ua.CreateSubscriptionResponse, await request(client, message, timeout_s))
+    response.ResponseHeader.ServiceResult.check()
+    result: ua.CreateSubscriptionResult = response.Parameters
+    return result
+
+
+async def publish(client: Client, acknowledge: list[tuple[int, int]]) -> bytes:
+    """One PublishRequest; returns the parameters of the response as bytes, for `notification.read_published`.
+
+    Args:
+        client: Connected.
+        acknowledge: (subscription, sequence) of what was received.
+
+    Raises:
+        OSError, ua.UaError: The connection broke, or the server says no.
+    """
+    message = ua.PublishRequest()
+    message.Parameters.SubscriptionAcknowledgements = [
+        ua.SubscriptionAcknowledgement(SubscriptionId=ua.IntegerId(subscription), SequenceNumber=ua.Counter(sequence))
+        for subscription, sequence in acknowledge
+    ]
+    data = await request(client, message, 0)
+    nodeid_from_binary(data)
+    struct_from_binary(ua.ResponseHeader, data).ServiceResult.check()
+    return bytes(data)
+
+
+def odd_variant(data: bytes, pos: int) -> tuple[Any, int]:
+    """A Variant that is no plain number or string: (scalar or None, place after it). Arrays have no place in a tag."""
+    buffer = Buffer(data, pos)
+    try:
+        variant = variant_from_binary(buffer)
+    except (UaError, AttributeError, TypeError) as error:
+        raise RemoteProtocolError(f"a value cannot be read: {error}") from error
+    return scalar(variant, foreign=variant), buffer.cur_pos
+
+
+def scalar(variant: ua.Variant | None, foreign: Any = None) -> Any:
+    """A float, int, bool, str or None; `foreign` stands for anything else."""
+    if variant is None or (value := variant.Value) is None:
+        return None
+    if isinstance(value, ua.LocalizedText):
+        value = value.Text
+    if isinstance(value, str):  # asyncua keeps bytes that are no UTF-8 as surrogates, which no wire takes
+        return str.__str__(value).encode(errors="replace").decode()
+    for kind in (bool, int, float):  # an enumeration of asyncua is an int, too
+        if isinstance(value, kind):
+            return kind(value)
+    return foreign
+
+
+def reading(value: ua.DataValue) -> Reading:
+    """One read value. An array or a structure counts as Bad: it has no place in a tag."""
+    status = 0 if value.StatusCode is None else int(value.StatusCode.value)
+    given = scalar(value.Value, foreign=_FOREIGN)
+    if given is _FOREIGN:
+        return Reading(None, status if q.is_bad(status) else q.BAD_TYPE_MISMATCH, 0, 0)
+    if given is None and not q.is_bad(status):
+        status = q.BAD
+    return Reading(given, status, time_ns(value.SourceTimestamp), time_ns(value.ServerTimestamp))
+
+
+def time_ns(moment: datetime | None) -> int:
+    """A time of asyncua in ns since 1970; 0 if there is none."""
+    if moment is None:
+        return 0
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return max(0, (aware - _EPOCH) // _MICROSECOND * 1000)
+
+
+def item_request(nodeid: ua.NodeId, number: int, config: OpcuaConfig) -> ua.MonitoredItemCreateRequest:
+    """Watch the value of a node under our own number."""
+    item = ua.MonitoredItemCreateRequest()
+    item.ItemToMonitor.NodeId = nodeid
+    item.ItemToMonitor.AttributeId = AttributeIds.Value
+    item.MonitoringMode = ua.MonitoringMode.Reporting
+    parameters = item.RequestedParameters
+    parameters.ClientHandle = ua.IntegerId(number)
+    parameters.SamplingInterval = ua.Duration(config.sample_interval_s * 1000)
+    parameters.QueueSize = ua.Counter(config.queue_size)
+    parameters.DiscardOldest = True
+    return item
+
+
+def abort(client: Client) -> None:
+    """Drop the connection now: nothing of what was sent is to reach a server that comes back later."""
+    protocol = client.uaclient.protocol
+    if protocol is not None and protocol.transport is not None:
+        protocol.transport.abort()
+    client.uaclient.pre_request_hook = None
+    client.uaclient.disconnect_socket()
+
+
+def tcp_url(url: str) -> str:
+    """The URL with the port that asyncua does not add by itself (4840, Part 6, 7.2)."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    ends_with_port = host.rpartition(":")[2].isdigit() and not host.endswith("]")
+    return f"{scheme}{separator}{host}{'' if ends_with_port else ':4840'}{slash}{path}"

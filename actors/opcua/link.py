@@ -1,0 +1,328 @@
+"""One link: connect, subscribe, watch over the session, notice its end, and begin again. For ever."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, final
+
+import numpy as np
+
+from tagwerk.actors.opcua.device import Device, DeviceMaker, Reading
+from tagwerk.actors.opcua.logic.columns import Run, translate
+from tagwerk.actors.opcua.logic.items import CHUNK_ITEMS, ItemTable
+from tagwerk.actors.opcua.logic.retry import item_delay_s, reconnect_delay_s
+from tagwerk.protocols import quality as q
+from tagwerk.protocols.errors import DeviceGone, NotSent, Unknown
+from tagwerk.protocols.samples import Samples
+from tagwerk.protocols.tags import TagDef
+from tagwerk.runtime.clock import Clock
+from tagwerk.runtime.plantfile_models import OpcuaConfig
+
+CONNECT_LIMIT_S: Final = 4.0
+CLOSE_LIMIT_S: Final = 2.0
+START_GRACE_S: Final = 1.0
+CHECK_S: Final = 0.25
+PROBE_AFTER_S: Final = 0.5
+STOOD_STILL_S: Final = 0.5
+"""The server is asked for a sign of life after 0.5 s of silence and has 1 s: its end is seen within 1.75 s."""
+
+
+class Sink(Protocol):
+    """Where samples go: the `Outflow`, or a list in a test."""
+
+    def begin_session(self) -> None:
+        """A birth: the next sample of each tag is current, whatever its time."""
+        ...
+
+    def publish(self, samples: Samples) -> None:
+        """Take a batch."""
+        ...
+
+
+@dataclass(slots=True)
+class LinkCounts:
+    """What happened so far."""
+
+    values: int = 0
+    overflows: int = 0
+    gaps: int = 0
+    connects: int = 0
+
+
+@final
+class Link:
+    """The life of one link. Implements `DeviceEvents`.
+
+    Args:
+        config: Its section of the plant file.
+        items: The nodes it wants.
+        make: Makes a fresh device for each connection.
+        sink: Where samples go.
+        clock: Wall and monotonic time.
+        chance: Uniform in [0, 1), for the jitter of delays.
+        log: The actor's log.
+    """
+
+    def __init__(
+        self, config: OpcuaConfig, items: ItemTable, make: DeviceMaker, sink: Sink, clock: Clock,
+        chance: Callable[[], float], log: logging.Logger,
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._items = items
+        self._make = make
+        self._sink = sink
+        self._clock = clock
+        self._chance = chance
+        self._log = log
+        self._lost: asyncio.Future[str] | None = None
+        self._said = ""
+        self._down_since_ns = 0
+        self._marks: list[asyncio.TimerHandle] = []
+        self._again = asyncio.Event()
+        self._served = False
+        self.counts = LinkCounts()
+        self.device: Device | None = None
+        """The session that serves; None while not connected."""
+        self.first_act: Callable[[], Awaitable[None]] | None = None
+        """Started before anything else in each session: the safe values that are due."""
+
+    # --- what the device says ---
+
+    def on_data(self, runs: Sequence[Run], received_ns: int) -> None:
+        """One publish response becomes at most one batch a type."""
+        translated = translate(runs, self._items.columns, self._config.time, received_ns)
+        self.counts.overflows += translated.overflows
+        for batch in translated.batches:
+            self.counts.values += len(batch)
+            self._items.seen(batch)
+            self._sink.publish(batch)
+
+    def on_gap(self, reason: str) -> None:
+        """Something was missed: everything is read again."""
+        self.counts.gaps += 1
+        self._log.warning("values were missed, all are read again: %s", reason)
+        self._again.set()
+
+    def on_lost(self, reason: str) -> None:
+        """The session is over."""
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(reason)
+
+    def on_failed(self, error: BaseException) -> None:
+        """A bug of ours, met in the device's own task: the actor fails of it."""
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_exception(error)
+
+    def read_all_again(self) -> None:
+        """Batches of ours were dropped: what is current in the shards is older than what is here."""
+        self._again.set()
+
+    def take_reading(self, tag: TagDef, reading: Reading) -> None:
+        """A value that was read, as a sample."""
+        self._take([self._items.number_of[tag.handle]], [reading])
+
+    # --- the life of the link ---
+
+    async def run(self) -> None:
+        """Connect and serve, again and again."""
+        loop = asyncio.get_running_loop()
+        grace = loop.call_later(START_GRACE_S, self._down, self._clock.now_ns())
+        failures = 0
+        try:
+            while True:
+                device = self._make(self)
+                self._lost = loop.create_future()
+                try:
+                    failures = await self._session(device, failures)
+                finally:
+                    self.device = None
+                    await self._close(device)
+                await asyncio.sleep(reconnect_delay_s(failures, self._chance()))
+        finally:
+            grace.cancel()
+            self._unmark()
+
+    async def _session(self, device: Device, failures: int) -> int:
+        """One connection from its birth to its loss. Returns the number of failures in a row."""
+        try:
+            async with asyncio.timeout(CONNECT_LIMIT_S):
+                await device.connect()
+        except (DeviceGone, TimeoutError) as error:
+            self._say(f"cannot connect to {self._config.url}: {str(error) or 'no answer in time'}")
+            self._down(self._clock.now_ns())
+            return failures + 1
+        self.counts.connects += 1
+        self.device = device
+        self._served = False
+        reasons: list[str] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._until_lost())
+                group.create_task(self._watch(device))
+                group.create_task(self._serve(device))
+        except* DeviceGone as errors:
+            reasons = sorted({str(error) for error in _leaves(errors)})
+        self.device = None
+        self._items.forget_session()
+        silent_ns = self._clock.mono_ns() - device.last_sign_ns
+        self._say(f"lost {self._config.url}: {'; '.join(reasons)}")
+        self._down(self._clock.now_ns() - max(0, silent_ns))
+        return 1 if self._served else failures + 1
+
+    async def _serve(self, device: Device) -> None:
+        """Safe values first, then the birth, then the data; and then all that goes on as long as the session lives."""
+        if self.first_act is not None:
+            await self.first_act()
+        self._sink.begin_session()
+        self._again.clear()
+        await self._subscribe(device)
+        self._served = True
+        self._unmark()
+        self._connected(device)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_asking(device))
+            group.create_task(self._keep_reading(device))
+            if self._config.watchdog:
+                group.create_task(self._toggle(device))
+
+    async def _until_lost(self) -> None:
+        if self._lost is not None:
+            raise DeviceGone(await self._lost)
+
+    async def _watch(self, device: Device) -> None:
+        """Raise DeviceGone when the server, or its subscription, has been silent for too long."""
+        while True:
+            planned_ns = self._clock.mono_ns() + round(CHECK_S * 1e9)
+            await asyncio.sleep(CHECK_S)
+            now_ns = self._clock.mono_ns()
+            if now_ns - planned_ns > STOOD_STILL_S * 1e9:
+                continue  # we stood still, not the server: what it said meanwhile is read first
+            interval = device.interval
+            if interval is not None and now_ns - device.last_publish_ns > (3 * interval.keepalive_s + 1) * 1e9:
+                raise DeviceGone("the subscription fell silent")
+            before_ns = device.last_sign_ns
+            if now_ns - before_ns <= PROBE_AFTER_S * 1e9:
+                continue
+            try:
+                await device.probe()
+            except DeviceGone:
+                if device.last_sign_ns == before_ns:
+                    raise
+
+    async def _subscribe(self, device: Device) -> None:
+        missing = self._items.missing
+        for start in range(0, len(missing), CHUNK_ITEMS):
+            part = missing[start : start + CHUNK_ITEMS]
+            refused = self._items.answered(part, await device.subscribe(part), self._clock.now_ns())
+            if refused is not None:
+                self._items.seen(refused)
+                self._sink.publish(refused)
+
+    async def _keep_asking(self, device: Device) -> None:
+        """Nodes that the server does not have (yet) are asked for again, for ever: it may still be loading them."""
+        failures = 0
+        before = len(self._items.missing)
+        while True:
+            failures += 1
+            await asyncio.sleep(item_delay_s(failures, self._chance()))
+            if not self._items.missing:
+                failures = 0
+                continue
+            await self._subscribe(device)
+            left = len(self._items.missing)
+            if left < before:
+                self._log.info("%d nodes came, %d are missing", before - left, left)
+                failures = 0
+            before = left
+
+    async def _keep_reading(self, device: Device) -> None:
+        """After a gap: read all watched nodes."""
+        while True:
+            await self._again.wait()
+            self._again.clear()
+            watched = self._items.watched
+            for start in range(0, len(watched), CHUNK_ITEMS):
+                part = watched[start : start + CHUNK_ITEMS]
+                self._take([number for number, _ in part], await device.read([node for _, node in part]))
+
+    async def _toggle(self, device: Device) -> None:
+        """Show the PLC that this link lives."""
+        value = False
+        failed = ""
+        while True:
+            value = not value
+            try:
+                status = await device.write(self._config.watchdog, value, "Boolean", lambda: None)
+                problem = q.name_of(status) if q.is_bad(status) else ""
+            except (NotSent, Unknown) as error:
+                problem = str(error)
+            if problem and problem != failed:
+                self._log.error("watchdog node %s: %s", self._config.watchdog, problem)
+            failed = problem
+            await asyncio.sleep(self._config.watchdog_period_s)
+
+    async def _close(self, device: Device) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT_S):
+                await device.close()
+        except TimeoutError:
+            self._log.error("%s: closing the connection took too long", self._config.url)
+
+    # --- what the tags show ---
+
+    def _take(self, numbers: Sequence[int], readings: Sequence[Reading]) -> None:
+        run = Run(
+            np.array(numbers, np.uint32),
+            [reading.value for reading in readings],
+            np.array([reading.status for reading in readings], np.uint32),
+            np.array([reading.source_ns for reading in readings], np.int64),
+            np.array([reading.server_ns for reading in readings], np.int64),
+        )
+        self.on_data([run], self._clock.now_ns())
+
+    def _down(self, since_ns: int) -> None:
+        """All tags turn Bad with the time of the loss, each after its `hold_s`; once, until data flows again."""
+        if self._marks or self.device is not None or self._down_since_ns:
+            return
+        self._down_since_ns = since_ns
+        loop = asyncio.get_running_loop()
+        for hold_s in self._items.holds_s():
+            self._marks.append(loop.call_later(hold_s, self._mark, hold_s, since_ns))
+
+    def _mark(self, hold_s: float, since_ns: int) -> None:
+        batch = self._items.loss(hold_s, since_ns)
+        self._items.seen(batch)
+        self._sink.publish(batch)
+
+    def _unmark(self) -> None:
+        for mark in self._marks:
+            mark.cancel()
+        self._marks.clear()
+        self._down_since_ns = 0
+
+    def _connected(self, device: Device) -> None:
+        missing = len(self._items.missing)
+        text = f"connected to {self._config.url}: {len(self._items.watched)} nodes"
+        if missing:
+            text += f", {missing} missing"
+        if device.interval is not None:
+            got = device.interval
+            text += f"; publishing every {got.publish_s:g} s, sampling every {got.sample_s:g} s, queue {got.queue_size}"
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Once a change: a server that is away for a night is one line, not ten thousand."""
+        if text != self._said:
+            self._said = text
+            self._log.warning("%s", text)
+
+
+def _leaves(group: BaseExceptionGroup[DeviceGone]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,84 @@
+"""plant.db: which handle and shard each tag has, and the revision of the definitions."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlite_utils import Database
+
+from tagwerk.actors.plant.logic import Place
+from tagwerk.protocols.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SCHEMA: Final = 1
+
+
+class PlantStore:
+    """The definitions' database; one owner.
+
+    Args:
+        path: Of the file; made if there is none.
+
+    Raises:
+        ConfigError: The file is of a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.connection = sqlite3.connect(path)
+        self._db = Database(self.connection)
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.enable_wal()
+        version = self.connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA:
+            msg = f"written by a newer version (schema {version}, this one knows {SCHEMA})"
+            raise ConfigError(msg, file=str(path), expected="the version of tagwerk that wrote it, or newer")
+        columns: dict[str, Any] = {"name": str, "handle": int, "shard": int, "type": str, "unit": str}
+        self._db.table("tags").create(columns, pk="name", if_not_exists=True)
+        self._db.table("history").create({"revision": int, "digest": str}, pk="revision", if_not_exists=True)
+        self.connection.execute(f"PRAGMA user_version={SCHEMA}")
+        self.connection.commit()
+
+    def places(self) -> dict[str, Place]:
+        """All places ever given, by tag name."""
+        rows = self.connection.execute("SELECT name, handle, shard FROM tags")
+        return {name: Place(handle, shard) for name, handle, shard in rows}
+
+    def types(self) -> dict[str, tuple[str, str]]:
+        """Type and unit of each tag as it was first defined."""
+        rows = self.connection.execute("SELECT name, type, unit FROM tags")
+        return {name: (kind, unit) for name, kind, unit in rows}
+
+    @property
+    def next_handle(self) -> int:
+        """One more than any handle ever given."""
+        return int(self.connection.execute("SELECT COALESCE(MAX(handle), 0) FROM tags").fetchone()[0]) + 1
+
+    def revision_for(self, digest: str) -> int:
+        """The revision of these definitions: the last one if nothing changed, else the next."""
+        row = self.connection.execute("SELECT revision, digest FROM history ORDER BY revision DESC LIMIT 1").fetchone()
+        if row is not None and row[1] == digest:
+            return int(row[0])
+        revision = 1 if row is None else int(row[0]) + 1
+        self._db.table("history").insert({"revision": revision, "digest": digest})
+        self.connection.commit()
+        return revision
+
+    def keep(self, new: Mapping[str, Place], types: Mapping[str, tuple[str, str]]) -> None:
+        """Store places, in one synced transaction."""
+        with self.connection:
+            self._db.table("tags").upsert_all(
+                (
+                    {"name": name, "handle": place.handle, "shard": place.shard, "type": kind, "unit": unit}
+                    for name, place in new.items()
+                    for kind, unit in [types[name]]
+                ),
+                pk="name",
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

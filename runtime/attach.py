@@ -1,0 +1,552 @@
+"""Attach: how a script or another program takes part.
+
+One thread of ours owns the sockets and answers beats, so a slow script does not lose what it owns.
+"""
+
+from __future__ import annotations
+
+import difflib
+import getpass
+import math
+import os
+import re
+import secrets
+import socket as sockets
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, final
+
+import numpy as np
+
+from tagwerk.protocols import history as h
+from tagwerk.protocols.alarms import AckAlarm, AlarmAcked, AlarmList, AlarmRow, GetAlarms
+from tagwerk.protocols.errors import (
+    ConfigError,
+    NotJournaled,
+    NotSent,
+    PeerDown,
+    Refused,
+    RefusedCode,
+    TagwerkError,
+    Timeout,
+    Unavailable,
+    Unknown,
+    WindowFull,
+)
+from tagwerk.protocols.message import Message
+from tagwerk.protocols.names import compile_globs, glob_problem, is_glob
+from tagwerk.protocols.samples import TYPE_NAMES, Samples, TagValue, ValueType, concatenate, decode, make
+from tagwerk.protocols.tags import (
+    Definitions,
+    GetDefinitions,
+    ReadTags,
+    TagDef,
+    TagStates,
+    TagWritten,
+    WriteNotSent,
+    WriteTag,
+    WriteUnknown,
+)
+from tagwerk.runtime.attach_engine import Engine, fail, settle
+from tagwerk.runtime.attach_watch import TagWatch
+from tagwerk.runtime.definitions import DefinitionTable
+from tagwerk.runtime.home import Home
+from tagwerk.runtime.publisher import Publisher, Ticket, with_catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from tagwerk.runtime.control import Outcome
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Message)
+
+_WRITER: Final = re.compile(r"[a-z0-9_]{1,60}")
+
+
+@final
+class Plant:
+    """A plant that runs, as a script sees it. Made by `attach`. Thread-safe; blocking calls end by `timeout_s`."""
+
+    def __init__(self, home: Home, writer: str | None, timeout_s: float) -> None:
+        who = writer if writer is not None else f"anon_{secrets.token_hex(6)}"
+        self._engine = Engine(home, f"attach/{who}")
+        self._writer = who
+        self._named = writer is not None
+        self._timeout_s = timeout_s
+        self._publisher: Publisher | None = None
+        self._watches: list[TagWatch] = []
+        self.user = _user()
+        self.host = sockets.gethostname()
+        try:
+            self._table = self._load_definitions()
+        except BaseException:
+            self._engine.stop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Say goodbye: what this process owned stays usable, and says that its source left."""
+        engine = self._engine
+        for watch in list(self._watches):
+            watch.close()
+
+        def goodbye(future: Future[None]) -> None:
+            if self._publisher is not None:
+                self._publisher.goodbye()
+            # One turn more, so that the farewell leaves the socket before it is closed.
+            engine.reactor.after(0.02, lambda: settle(future, None))
+
+        if engine.alive:
+            engine.call(goodbye).result(2)
+        engine.stop()
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def ask(self, actor: str, message: Message, timeout_s: float | None = None) -> Message:
+        """Ask an actor once.
+
+        Raises:
+            Refused: A clear no.
+            NotSent: Certainly not done.
+            Unknown: It was handed over, and no answer came.
+        """
+        try:
+            return self._ask(actor, message, timeout_s, again=False)
+        except (Timeout, PeerDown) as error:
+            raise Unknown(str(error)) from error
+
+    def query(self, actor: str, message: Message, reply: type[R], timeout_s: float | None = None) -> R:
+        """Ask a question, again if the actor is just being restarted.
+
+        Raises:
+            Refused: A clear no.
+            Unavailable: No answer within the time.
+        """
+        answer = self._ask(actor, message, timeout_s, again=True)
+        if not isinstance(answer, reply):
+            msg = f"{actor} answered {type(answer).__name__} to {type(message).__name__}"
+            raise Unavailable(msg)
+        return answer
+
+    def call(self, actor: str, message: Message, timeout_s: float | None = None) -> Message:
+        """Send any message to any actor and wait for its reply. See `ask`."""
+        return self.ask(actor, message, timeout_s)
+
+    def _ask(self, actor: str, message: Message, timeout_s: float | None, *, again: bool) -> Message:
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        return _result(self._ask_future(actor, message, limit_s, again=again), limit_s)
+
+    def _ask_future(self, actor: str, message: Message, limit_s: float, *, again: bool) -> Future[Message]:
+        engine = self._engine
+        until = time.monotonic() + limit_s
+
+        def work(future: Future[Message]) -> None:
+            def answered(outcome: Outcome) -> None:
+                left_s = until - time.monotonic()
+                if isinstance(outcome, TagwerkError):
+                    lost = isinstance(outcome, (NotSent, PeerDown))
+                    if again and lost and left_s > 0.02 and engine.directory.peer(actor) is not None:
+                        engine.reactor.after(0.01, partial(work, future))
+                    elif again and isinstance(outcome, NotSent):
+                        fail(future, Unavailable(str(outcome)))
+                    else:
+                        fail(future, outcome)
+                else:
+                    settle(future, outcome)
+
+            engine.peers.ask(actor, message, answered, max(0.001, until - time.monotonic()))
+
+        return engine.call(work)
+
+    # --- definitions -------------------------------------------------------------------------------------------------
+
+    def _load_definitions(self) -> DefinitionTable:
+        tags: list[TagDef] = []
+        while True:
+            page = self.query("plant/0", GetDefinitions(len(tags)), Definitions)
+            tags.extend(page.tags)
+            if len(tags) >= page.total or not page.tags:
+                return DefinitionTable(page.revision, tags)
+
+    def definition(self, tag: str) -> TagDef:
+        """The definition of a tag.
+
+        Raises:
+            Refused: There is no such tag (UnknownTag).
+        """
+        found = self._table.by_name.get(tag)
+        if found is None:
+            near = _nearest(tag, self._table.by_name)
+            hint = f"; did you mean {near}?" if near else ""
+            raise Refused(RefusedCode.UNKNOWN_TAG, f"there is no tag {tag!r}{hint}", tag)
+        return found
+
+    def definitions(self, *globs: str) -> list[TagDef]:
+        """The definitions of the tags that match, in the order of their names.
+
+        Raises:
+            Refused: A glob is malformed.
+        """
+        matches = compile_globs(globs or ("*",))
+        return sorted((tag for tag in self._table.tags if matches(tag.name)), key=lambda tag: tag.name)
+
+    # --- values ------------------------------------------------------------------------------------------------------
+
+    def read(self, tag: str) -> TagValue:
+        """The current value of a tag.
+
+        Raises:
+            Refused: There is no such tag.
+            Unavailable: Its shard does not answer.
+        """
+        return self.read_many([tag])[0]
+
+    def read_many(self, tags: Iterable[str]) -> list[TagValue]:
+        """The current values of these tags, in order; of each shard at one moment."""
+        wanted = [self.definition(tag) for tag in tags]
+        found: dict[int, TagValue] = {}
+        for shard in sorted({tag.shard for tag in wanted}):
+            mine = [tag for tag in wanted if tag.shard == shard]
+            reply = self.query(f"cvt/{shard}", ReadTags(tuple(tag.handle for tag in mine)), TagStates)
+            for tag, state in zip(mine, reply.states, strict=True):
+                found[tag.handle] = TagValue(
+                    tag.name, state.value, tag.unit, state.quality, state.time_ns, state.received_ns
+                )
+        return [found[tag.handle] for tag in wanted]
+
+    def write(
+        self,
+        tag: str,
+        value: float | int | bool | str,
+        *,
+        unit: str | None = None,
+        timeout_s: float | None = None,
+        reason: str = "",
+    ) -> TagValue:
+        """Set a tag, at most once; returns the value read back from where it lives.
+
+        Args:
+            tag: Its name.
+            value: In `unit`, or in the tag's engineering unit.
+            unit: Converted from; pint name.
+            timeout_s: After it the write is not carried out any more.
+            reason: For the log of events.
+
+        Raises:
+            Refused: A clear no, nothing was changed.
+            NotSent: Certainly not done.
+            Unknown: Handed over, and nobody knows what became of it.
+        """
+        definition = self.definition(tag)
+        order = WriteTag(definition.handle, in_unit(definition, value, unit), self.user, self.host, reason)
+        return written(definition, self.ask(f"cvt/{definition.shard}", order, timeout_s))
+
+    def samples(self, names: Sequence[str], values: Any, times: Any = None, quality: Any = None) -> Samples:
+        """A batch to publish, one type a batch.
+
+        Args:
+            names: Tag names, n, or one for all.
+            values: (n,) of the tags' type.
+            times: UTC, ns since 1970, (n,) or one for all; None: now.
+            quality: StatusCodes, (n,) or one for all; None: Good.
+
+        Raises:
+            Refused: An unknown tag, tags of different types, or values of another type.
+        """
+        count = len(values)
+        every = [names] * count if isinstance(names, str) else list(names)
+        definitions = {name: self.definition(name) for name in dict.fromkeys(every)}
+        kinds = {tag.type for tag in definitions.values()}
+        if len(kinds) > 1:
+            text = f"the tags are of different types ({', '.join(sorted(kinds))}): one batch a type"
+            raise Refused(RefusedCode.WRONG_TYPE, text, every[0])
+        kind = TYPE_NAMES[kinds.pop()] if kinds else ValueType.FLOAT
+        now = self._engine.clock.now_ns() if times is None else times
+        given = [math.nan if value is None else value for value in values] if _has_none(kind, values) else values
+        try:
+            batch = make(kind, [definitions[name].handle for name in every], given, now, quality)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise Refused(RefusedCode.WRONG_TYPE, f"{every[0] if every else ''}: {error}") from error
+        return with_catalog(batch, self._table)
+
+    def publish(self, samples: Samples, *, timeout_s: float | None = None, backfill: bool = False) -> None:
+        """Publish measured values that this process owns; returns when they are in the shards' journals.
+
+        Raises:
+            Refused: Some samples were not taken (the first one is named); their neighbours were.
+            NotJournaled: They are current, but could not be stored.
+            WindowFull: The shards took nothing within the time.
+            Timeout: Sent, but not acknowledged within the time; they are sent again until they are.
+        """
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        ticket = _result(self._publish_future(samples, limit_s, backfill=backfill), limit_s + 1.0)
+        judge_ticket(ticket, self._table)
+
+    def _publish_future(self, samples: Samples, limit_s: float, *, backfill: bool) -> Future[Ticket]:
+        engine = self._engine
+        until = time.monotonic() + limit_s
+
+        def work(future: Future[Ticket]) -> None:
+            try:
+                publisher = self._the_publisher()
+                ticket = Ticket(lambda done: settle(future, done))
+                publisher.publish(samples, ticket, backfill=backfill)
+                ticket.close()
+                engine.reactor.after(max(0.0, until - time.monotonic()), partial(_unacknowledged, future, publisher))
+            except WindowFull as error:
+                if time.monotonic() < until:
+                    engine.reactor.after(0.001, partial(work, future))
+                else:
+                    fail(future, error)
+            except TagwerkError as error:
+                fail(future, error)
+
+        return engine.call(work)
+
+    def _the_publisher(self) -> Publisher:
+        if self._publisher is None:
+            self._publisher = Publisher(
+                self._writer, self._engine.reactor, self._engine.directory, self._table.shard_of,
+                1 + max((tag.shard for tag in self._table.tags), default=0),
+                incarnation=time.time_ns() >> 10, named=self._named,
+            )  # fmt: skip
+        return self._publisher
+
+    def watch(self, *globs: str, mode: Literal["latest", "every"] = "latest") -> TagWatch:
+        """Follow the tags that match: the first batches are the snapshot, then every change.
+
+        Args:
+            globs: Names or globs.
+            mode: `every`: each sample. `latest`: what waits while you do not look is joined, the last value a tag.
+
+        Raises:
+            Refused: A glob is malformed, or a name is unknown.
+        """
+        for glob in globs:
+            problem = glob_problem(glob)
+            if problem is not None:
+                raise Refused(RefusedCode.BAD_VALUE, f"{glob!r}: {problem}")
+            if not is_glob(glob):
+                self.definition(glob)
+        watch = TagWatch(
+            self._engine, self._table, globs or ("*",), latest=mode == "latest", on_close=self._watches.remove
+        )
+        self._watches.append(watch)
+        return watch
+
+    # --- history and alarms ------------------------------------------------------------------------------------------
+
+    def history(
+        self,
+        tags: str | Iterable[str],
+        start: datetime | int,
+        end: datetime | int,
+        *,
+        limit: int | None = None,
+        bounds: bool = False,
+        newest: bool = False,
+    ) -> dict[str, Samples]:
+        """Samples of these tags with `start <= time < end`, oldest first.
+
+        Args:
+            tags: A name, or several.
+            start: An aware datetime, or UTC ns since 1970.
+            end: As `start`.
+            limit: At most so many a tag.
+            bounds: Also the last sample before `start` and the first one at or after `end`.
+            newest: With `limit`, the last ones of the span instead of the first.
+
+        Raises:
+            Refused: There is no such tag.
+            Unavailable: The historian does not answer.
+        """
+        names = [tags] if isinstance(tags, str) else list(tags)
+        span = (_as_ns(start), _as_ns(end))
+        return {name: self._history_of(self.definition(name), span, limit, bounds, newest) for name in names}
+
+    def _history_of(self, tag: TagDef, span: tuple[int, int], limit: int | None, bounds: bool, newest: bool) -> Samples:
+        batches: list[Samples] = []
+        after, left = 0, limit or 0
+        while True:
+            question = h.GetHistory(tag.handle, *span, left, after, bounds, newest)
+            page = self.query("historian/0", question, h.HistoryPage)
+            found = [batch for frame in page.frames for batch in decode(frame)]
+            batches.extend(found)
+            if limit is not None:
+                left -= sum(map(len, found))
+            if page.next_after is None or (limit is not None and left <= 0):
+                return with_catalog(_joined(tag, batches), self._table)
+            after = page.next_after
+
+    def alarms(self, *, only_open: bool = False, names: Iterable[str] = ()) -> list[AlarmRow]:
+        """The alarms of the plant and how they stand."""
+        return list(self.query("alarms/0", GetAlarms(only_open, tuple(names)), AlarmList).alarms)
+
+    def ack(self, name: str, *, occurrence: str = "", comment: str = "") -> AlarmRow:
+        """Acknowledge an alarm.
+
+        Raises:
+            Refused: There is no such alarm, or nothing to acknowledge, or it is another occurrence by now.
+        """
+        reply = self.ask("alarms/0", AckAlarm(name, self.user, self.host, occurrence, comment))
+        if not isinstance(reply, AlarmAcked):
+            msg = f"alarms/0 answered {type(reply).__name__}"
+            raise Unavailable(msg)
+        return reply.alarm
+
+
+def _result(future: Future[T], limit_s: float) -> T:
+    """Wait for what the client's thread settles; it settles all by itself, the limit is for a thread that is stuck."""
+    try:
+        return future.result(limit_s + 2.0)
+    except FutureTimeout as error:
+        msg = f"the client's thread did not answer within {limit_s + 2.0:g} s"
+        raise Timeout(msg) from error
+
+
+def _unacknowledged(future: Future[Ticket], publisher: Publisher) -> None:
+    if future.done():
+        return
+    refusal = next((link.refusal for link in publisher.links.values() if link.refusal is not None), None)
+    fail(future, refusal or Timeout("sent, but not acknowledged in time; it is sent again until it is"))
+
+
+def judge_ticket(ticket: Ticket, table: DefinitionTable) -> None:
+    """Say what became of a publish that was acknowledged.
+
+    Raises:
+        Refused: Some samples were not taken.
+        NotJournaled: They are current, but not stored.
+    """
+    if ticket.refused:
+        handle, code = ticket.refused[0]
+        name = table.name_of(handle)
+        others = f" (and {len(ticket.refused) - 1} more samples)" if len(ticket.refused) > 1 else ""
+        raise Refused(code, f"{name} was not taken: {_REASONS.get(code, code)}{others}", name)
+    if ticket.not_journaled:
+        msg = "the values are current, but could not be stored: the journal is at its cap or the disk is full"
+        raise NotJournaled(msg)
+
+
+def written(tag: TagDef, reply: Message) -> TagValue:
+    """The value read back by a write, or its failure.
+
+    Raises:
+        NotSent: Certainly not done.
+        Unknown: Nobody knows.
+    """
+    if isinstance(reply, TagWritten):
+        return TagValue(tag.name, reply.value, tag.unit, reply.quality, reply.time_ns, reply.time_ns)
+    if isinstance(reply, WriteNotSent):
+        raise NotSent(f"{tag.name}: {reply.message}")
+    if isinstance(reply, WriteUnknown):
+        raise Unknown(f"{tag.name}: {reply.message}")
+    raise Unknown(f"{tag.name}: {type(reply).__name__} is no answer to a write")
+
+
+def in_unit(tag: TagDef, value: float | int | bool | str, unit: str | None) -> float | int | bool | str:
+    """A value given in `unit`, in the tag's engineering unit.
+
+    Raises:
+        Refused: The unit does not fit the tag.
+    """
+    if unit is None or unit == tag.unit:
+        return value
+    if isinstance(value, (bool, str)) or not tag.unit:
+        raise Refused(RefusedCode.WRONG_TYPE, f"{tag.name} has no unit; {unit!r} cannot be converted", tag.name)
+    from tagwerk.runtime import units  # pint is slow to import, and most scripts never convert
+
+    try:
+        return units.convert(float(value), unit, tag.unit)
+    except ConfigError as error:
+        raise Refused(RefusedCode.WRONG_TYPE, f"{tag.name} is in {tag.unit}: {error}", tag.name) from error
+
+
+_REASONS: Final = {
+    "UnknownTag": "its shard does not know it",
+    "WrongType": "the values are of another type than the tag",
+    "NotOwner": "another source owns it",
+    "BadValue": "the batch was malformed",
+}
+
+
+def _has_none(kind: ValueType, values: Any) -> bool:
+    return kind is ValueType.FLOAT and not isinstance(values, np.ndarray) and any(value is None for value in values)
+
+
+def _as_ns(moment: datetime | int) -> int:
+    if isinstance(moment, int):
+        return moment
+    if moment.tzinfo is None:
+        raise Refused(RefusedCode.BAD_VALUE, f"{moment} has no time zone: give an aware datetime, or UTC ns")
+    whole = int(moment.replace(microsecond=0).timestamp())
+    return whole * 1_000_000_000 + moment.microsecond * 1_000
+
+
+def _joined(tag: TagDef, batches: list[Samples]) -> Samples:
+    """One batch of the tag's type. Quality-only samples among them keep their place, with NaN, 0 or "" as value."""
+    kind = TYPE_NAMES[tag.type]
+    filled = [batch if batch.kind is kind else _filled(kind, batch) for batch in batches if len(batch)]
+    return concatenate(filled) if filled else make(kind, [], [] if kind is ValueType.STR else np.zeros(0), 0)
+
+
+def _filled(kind: ValueType, batch: Samples) -> Samples:
+    count = len(batch)
+    values: Any = np.full(count, np.nan) if kind is ValueType.FLOAT else [""] * count
+    if kind in (ValueType.INT, ValueType.BOOL):
+        values = np.zeros(count, "<i8" if kind is ValueType.INT else "?")
+    return replace(batch, kind=kind, values=values)
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(names)[:20_000], 1)
+    return near[0] if near else ""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name
+        return str(os.getuid())
+
+
+def attach(
+    address: str | None = None,
+    *,
+    writer: str | None = None,
+    home: Path | None = None,
+    key: Path | None = None,
+    timeout_s: float = 5.0,
+) -> Plant:
+    """Take part in a running plant.
+
+    Args:
+        address: None: the plant on this host. `tcp://host:port` needs the gate, which this version does not have.
+        writer: A name of letters, digits and underscores: this process publishes under it, and goes on where it
+            stopped after a restart. A second live process of the same name is refused.
+        home: The plant's home; default `TAGWERK_HOME`, else `var`.
+        key: For `tcp://`.
+        timeout_s: How long calls wait if they are not told otherwise.
+
+    Raises:
+        Unavailable: No plant runs there.
+        ConfigError: An argument is wrong.
+    """
+    if address is not None or key is not None:
+        msg = "attaching over tcp is not in this version"
+        raise ConfigError(msg, key="address", value=str(address), expected="None: the plant on this host")
+    if writer is not None and _WRITER.fullmatch(writer) is None:
+        msg = "not a writer's name"
+        raise ConfigError(msg, key="writer", value=writer, expected="lower-case letters, digits and underscores")
+    return Plant(Home(home) if home is not None else Home.default(), writer, timeout_s)

@@ -1,0 +1,416 @@
+"""The control lane: tell and ask. Numbered, receipted, never sent again; each ask ends.
+
+`Peers` is the sender's half, `ControlBox` the receiver's. Both run in their owner's thread on its reactor.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from tagwerk.protocols.errors import (
+    MailboxFull,
+    NotSent,
+    PeerDown,
+    Refused,
+    RemoteProtocolError,
+    TagwerkError,
+    Timeout,
+)
+from tagwerk.protocols.frames import Kind, pack_header, read_header
+from tagwerk.protocols.link import Arrival, ReceiveCounter, SendWindow
+from tagwerk.protocols.message import Message, Refusal, decode_message, encode_message
+from tagwerk.protocols.plantwide import DeadLetter
+from tagwerk.runtime.reactor import SECOND_NS
+from tagwerk.runtime.transport import CONTROL_LIMIT_BYTES, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tagwerk.runtime.reactor import Reactor, Timer
+    from tagwerk.runtime.transport import Port
+
+Outcome = Message | TagwerkError
+
+WINDOW: Final = 1_000
+"""Control frames to one actor that may wait for their receipts."""
+
+SESSIONS_LIMIT: Final = 10_000
+"""Senders that a mailbox remembers; the one heard longest ago is forgotten first."""
+
+DEAD_LETTERS_LIMIT: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """How a peer stands: `up` if it may be spoken to."""
+
+    up: bool
+    incarnation: int
+
+
+class Directory(Protocol):
+    """Knows who is there. On a host: the gauge pages."""
+
+    def peer(self, name: str) -> PeerView | None:
+        """How an actor stands; None if there is none of this name."""
+        ...
+
+    def socket(self, name: str, suffix: str) -> str:
+        """Where to reach it."""
+        ...
+
+
+class DeadLetterBox:
+    """What was not delivered: the newest `DEAD_LETTERS_LIMIT`, and a count of all."""
+
+    def __init__(self) -> None:
+        self.letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_LIMIT)
+        self.total = 0
+
+    def put(self, letter: DeadLetter) -> None:
+        """Keep one."""
+        self.letters.append(letter)
+        self.total += 1
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    header_tail: tuple[object, ...]
+    kind: Kind
+    message_type: str
+    body: bytes
+    token: int
+    deadline_ns: int
+
+
+@dataclass(slots=True)
+class _Waiting:
+    peer: str
+    then: Callable[[Outcome], None]
+    number: int
+    deadline_ns: int
+    timer: Timer | None = None
+
+
+class _PeerLink:
+    """One peer: its port, its window, the incarnation it is meant for."""
+
+    def __init__(self, name: str, port: Port, incarnation: int) -> None:
+        self.name = name
+        self.port = port
+        self.incarnation = incarnation
+        self.session = secrets.randbits(63)
+        self.window: SendWindow[_Outgoing] = SendWindow(WINDOW)
+
+
+class Peers:
+    """The sender's half of the control lane.
+
+    Args:
+        name: Who we are.
+        reactor: Where ports and timers live.
+        directory: Knows who is there.
+        dead_letters: Where goes what was not delivered.
+    """
+
+    POLL_S: Final = 0.01
+    """How often the directory is asked while something waits for an answer or a receipt."""
+
+    def __init__(self, name: str, reactor: Reactor, directory: Directory, dead_letters: DeadLetterBox) -> None:
+        self._name = name
+        self._reactor = reactor
+        self._clock = reactor.clock
+        self._directory = directory
+        self._dead = dead_letters
+        self._links: dict[str, _PeerLink] = {}
+        self._waiting: dict[int, _Waiting] = {}
+        self._next_token = 1
+        self._poll: Timer | None = None
+
+    def tell(self, to: str, message: Message, timeout_s: float = 5.0) -> None:
+        """Send; what cannot be delivered becomes a dead letter."""
+        try:
+            self._send(to, message, Kind.TELL, 0, timeout_s)
+        except TagwerkError as error:
+            self._bury(to, type(message).__name__, f"not done: {error}", 0)
+
+    def ask(self, to: str, message: Message, then: Callable[[Outcome], None], timeout_s: float = 5.0) -> None:
+        """Send and have `then` called exactly once, later: with the reply, or with an error.
+
+        `Refused`: a clear no. `NotSent`: certainly not done. `PeerDown`, `Timeout`: handed over, outcome unknown.
+        """
+        token = self._next_token
+        self._next_token += 1
+        deadline_ns = self._clock.mono_ns() + int(timeout_s * SECOND_NS)
+        waiting = _Waiting(to, then, 0, deadline_ns)
+        self._waiting[token] = waiting
+        try:
+            waiting.number = self._send(to, message, Kind.ASK, token, timeout_s)
+        except TagwerkError as error:
+            failed = error if isinstance(error, NotSent) else NotSent(str(error))
+            self._reactor.after(0, lambda: self._finish(token, failed))
+            return
+        waiting.timer = self._reactor.after(timeout_s, lambda: self._expire(token))
+
+    def _send(self, to: str, message: Message, kind: Kind, token: int, timeout_s: float) -> int:
+        link = self._link(to)
+        if link.window.full:
+            msg = f"{to}: {WINDOW} messages wait for their receipts"
+            raise MailboxFull(msg)
+        body = encode_message(message)
+        if len(body) > CONTROL_LIMIT_BYTES:
+            msg = f"{type(message).__name__} of {len(body)} bytes is too large for {to}"
+            raise NotSent(msg)
+        deadline_ns = self._clock.mono_ns() + int(timeout_s * SECOND_NS)
+        tail = (link.incarnation, deadline_ns, self._name, token)
+        number = link.window.push(_Outgoing(tail, kind, type(message).__name__, body, token, deadline_ns))
+        self._flush(link)
+        self._reactor.touched()
+        if self._poll is None:
+            self._poll = self._reactor.every(self.POLL_S, self._look_after)
+        return number
+
+    def _link(self, to: str) -> _PeerLink:
+        seen = self._directory.peer(to)
+        link = self._links.get(to)
+        if seen is None:
+            msg = f"there is no {to}"
+            raise NotSent(msg)
+        if not seen.up:
+            msg = f"{to} is not running"
+            raise NotSent(msg)
+        if link is not None and link.incarnation != seen.incarnation:
+            self._lost(link)
+            link = None
+        if link is None:
+            address = self._directory.socket(to, "box")
+            port = self._reactor.transport.dealer(address, secrets.token_bytes(8))
+            link = self._links[to] = _PeerLink(to, port, seen.incarnation)
+            made = link
+            self._reactor.add(port, lambda: self._readable(made))
+        return link
+
+    def _flush(self, link: _PeerLink) -> None:
+        while (turn := link.window.to_send()) is not None:
+            number, out = turn
+            header = pack_header(out.kind, link.session, number, *out.header_tail)
+            if not link.port.send([header, out.body]):
+                return  # not connected yet, or full: tried again at the next look
+            link.window.sent()
+
+    def _readable(self, link: _PeerLink) -> None:
+        while (frames := link.port.recv()) is not None:
+            try:
+                self._receive(link, frames)
+            except RemoteProtocolError as error:
+                self._bury(link.name, "reply", f"nonsense from {link.name}: {error}", sum(map(len, frames)))
+
+    def _receive(self, link: _PeerLink, frames: list[bytes]) -> None:
+        header = read_header(frames[0])
+        if header.session != link.session:
+            return  # of an earlier life of this link
+        if header.kind == Kind.RECEIPT:
+            link.window.acknowledge(header.number)
+        elif header.kind == Kind.DROPPED:
+            token = next((t for t, w in self._waiting.items() if w.peer == link.name and w.number == header.number), 0)
+            self._bury(link.name, "ask" if token else "tell", f"not done: {header.reason}", 0)
+            self._finish(token, NotSent(f"{link.name} did not do it: {header.reason}"))
+        elif header.kind == Kind.REPLY and len(frames) == 2:
+            reply = decode_message(frames[1])
+            refused = isinstance(reply, Refusal)
+            self._finish(header.token, Refused(reply.code, reply.message, reply.tag) if refused else reply)
+
+    def _finish(self, token: int, outcome: Outcome) -> None:
+        waiting = self._waiting.pop(token, None)
+        if waiting is None:
+            return  # a late reply: the asker has its answer already
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+        waiting.then(outcome)
+
+    def _expire(self, token: int) -> None:
+        waiting = self._waiting.get(token)
+        if waiting is None:
+            return
+        link = self._links.get(waiting.peer)
+        unsent = link is not None and any(out.token == token for out in link.window.unsent())
+        if unsent:
+            self._finish(token, NotSent(f"{waiting.peer} took nothing before the deadline"))
+        else:
+            self._finish(token, Timeout(f"{waiting.peer} did not answer in time"))
+
+    def _look_after(self) -> None:
+        """While something is out: are the peers still those that we spoke to?"""
+        busy = bool(self._waiting)
+        for link in list(self._links.values()):
+            if not len(link.window) and not any(w.peer == link.name for w in self._waiting.values()):
+                continue
+            busy = True
+            seen = self._directory.peer(link.name)
+            if seen is None or not seen.up or seen.incarnation != link.incarnation:
+                self._lost(link)
+            else:
+                self._flush(link)
+        if not busy and self._poll is not None:
+            self._poll.cancel()
+            self._poll = None
+
+    def _lost(self, link: _PeerLink) -> None:
+        self._links.pop(link.name, None)
+        self._reactor.remove(link.port)
+        unsent = {id(out) for out in link.window.unsent()}
+        first = link.window.first_number
+        never = {first + i for i, out in enumerate(_items(link.window)) if id(out) in unsent}
+        for out in _items(link.window):
+            if out.kind is Kind.TELL:
+                outcome = "not done" if id(out) in unsent else "unknown"
+                self._bury(link.name, out.message_type, f"{outcome}: {link.name} went down", len(out.body))
+        for token, waiting in list(self._waiting.items()):
+            if waiting.peer != link.name:
+                continue
+            if waiting.number in never:
+                self._finish(token, NotSent(f"{link.name} went down before it was handed over"))
+            else:
+                self._finish(token, PeerDown(f"{link.name} went down before it answered"))
+
+    def _bury(self, to: str, what: str, reason: str, size: int) -> None:
+        self._dead.put(DeadLetter(self._clock.now_ns(), self._name, to, what, reason, size))
+
+
+def _items(window: SendWindow[_Outgoing]) -> list[_Outgoing]:
+    return list(window.waiting())
+
+
+@dataclass(slots=True)
+class Sender:
+    """Who sent a message, and by when it must be done.
+
+    Args:
+        name: The actor's name, or what an attached process calls itself.
+        deadline_ns: Of the monotonic clock; 0 for none.
+    """
+
+    name: str
+    deadline_ns: int
+    identity: bytes
+    session: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A message that arrived on the control lane, with who sent it."""
+
+    message: Message
+    sender: Sender
+
+
+class ControlBox:
+    """The receiver's half of the control lane.
+
+    Args:
+        name: Who we are.
+        port: Our bound router.
+        incarnation: Frames meant for another are dropped, and the sender is told.
+        reactor: For the clock.
+        dead_letters: Where goes what was nonsense.
+    """
+
+    def __init__(self, name: str, port: Port, incarnation: int, reactor: Reactor, dead_letters: DeadLetterBox) -> None:
+        self._name = name
+        self._port = port
+        self._incarnation = incarnation
+        self._clock = reactor.clock
+        self._dead = dead_letters
+        self._counters: dict[tuple[bytes, int], ReceiveCounter] = {}
+        self._receipts: dict[tuple[bytes, int], int] = {}
+        self._outbox: list[list[bytes]] = []
+
+    def drain(self, limit: int) -> list[Command]:
+        """What arrived, at most so many; late and misaddressed frames are answered at the next flush."""
+        commands: list[Command] = []
+        while len(commands) < limit and (frames := self._port.recv()) is not None:
+            try:
+                command = self._accept(frames)
+            except RemoteProtocolError as error:
+                self._bury("?", "frame", f"nonsense: {error}", sum(map(len, frames)))
+                continue
+            if command is not None:
+                commands.append(command)
+        return commands
+
+    def _accept(self, frames: list[bytes]) -> Command | None:
+        if len(frames) != 3:
+            msg = f"a control message has 3 parts, not {len(frames)}"
+            raise RemoteProtocolError(msg)
+        identity, header = frames[0], read_header(frames[1])
+        if header.kind not in (Kind.TELL, Kind.ASK):
+            msg = f"kind {header.kind} does not belong to the control lane"
+            raise RemoteProtocolError(msg)
+        self._count(identity, header.session, header.number)
+        if header.incarnation not in (0, self._incarnation):
+            self._drop(identity, header, "it was meant for an earlier incarnation")
+            return None
+        if header.deadline_ns and self._clock.mono_ns() > header.deadline_ns:
+            self._drop(identity, header, "its deadline had passed")
+            return None
+        sender = Sender(header.sender, header.deadline_ns, identity, header.session, header.token)
+        try:
+            message = decode_message(frames[2])
+        except RemoteProtocolError as error:
+            self.reply(sender, Refusal("BadValue", str(error)))
+            raise
+        return Command(message, sender)
+
+    def _count(self, identity: bytes, session: int, number: int) -> None:
+        key = (identity, session)
+        counter = self._counters.pop(key, None) or ReceiveCounter(number - 1)
+        self._counters[key] = counter  # newest last
+        if len(self._counters) > SESSIONS_LIMIT:
+            self._counters.pop(next(iter(self._counters)))
+        arrival = counter.judge(number)
+        if arrival is Arrival.AGAIN:
+            msg = f"frame {number} came twice"
+            raise RemoteProtocolError(msg)
+        for missed in range(counter.last + 1, min(number, counter.last + WINDOW)):
+            self._outbox.append([identity, pack_header(Kind.DROPPED, session, missed, "it never arrived")])
+        counter.last = number
+        self._receipts[key] = number
+
+    def _drop(self, identity: bytes, header: ControlHeaderLike, reason: str) -> None:
+        self._bury(header.sender, "frame", f"not done: {reason}", 0)
+        self._outbox.append([identity, pack_header(Kind.DROPPED, header.session, header.number, reason)])
+
+    def reply(self, sender: Sender, message: Message) -> None:
+        """Answer an ask; goes out at the next flush. A tell has nobody who waits for it."""
+        if sender.token:
+            header = pack_header(Kind.REPLY, sender.session, sender.token)
+            self._outbox.append([sender.identity, header, encode_message(message)])
+
+    def flush(self) -> None:
+        """Send replies, then receipts."""
+        for (identity, session), number in self._receipts.items():
+            self._outbox.append([identity, pack_header(Kind.RECEIPT, session, number)])
+        self._receipts.clear()
+        outbox, self._outbox = self._outbox, []
+        for frames in outbox:
+            try:
+                taken = self._port.send(frames)
+            except Unreachable:
+                taken = False
+            if not taken:
+                self._bury("?", "reply", "the asker is gone or takes nothing", sum(map(len, frames)))
+
+    def _bury(self, to: str, what: str, reason: str, size: int) -> None:
+        self._dead.put(DeadLetter(self._clock.now_ns(), self._name, to, what, reason, size))
+
+
+class ControlHeaderLike(Protocol):
+    """The fields of a `ControlHeader` that a drop needs."""
+
+    session: int
+    number: int
+    sender: str

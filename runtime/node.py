@@ -1,0 +1,244 @@
+"""The node: one process that starts, watches, ends and restarts all actors of a plant on this host.
+
+`python -m tagwerk.runtime.node --home DIR --plant FILE` runs in the foreground, under supervisord or by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Final, final
+
+from tagwerk.protocols.errors import ConfigError, TagwerkError
+from tagwerk.runtime.child import NODE_SIGNALS, Cradle
+from tagwerk.runtime.children import Children
+from tagwerk.runtime.clock import NS_PER_S, Clock, SystemClock
+from tagwerk.runtime.home import Home, file_form
+from tagwerk.runtime.kinds import KINDS, preload
+from tagwerk.runtime.lock import ActorLock
+from tagwerk.runtime.log import configure_logging, redirect_output
+from tagwerk.runtime.node_counts import Counts
+from tagwerk.runtime.node_plan import Plan, plan
+from tagwerk.runtime.node_server import CtlServer
+from tagwerk.runtime.node_takeover import remove_files, take_over
+from tagwerk.runtime.node_verbs import Verbs
+from tagwerk.runtime.page import Page, PeerState
+from tagwerk.runtime.plantfile import load
+from tagwerk.runtime.process import Identity
+from tagwerk.runtime.release import release_code
+
+EX_DONE: Final = 0
+EX_UNAVAILABLE: Final = 1
+EX_USAGE: Final = 2  # the plant file is wrong: supervisord does not try again
+LATE_LIMIT_NS: Final = NS_PER_S  # a node that was away for longer could not see anybody's beat
+_log = logging.getLogger(__name__)
+
+
+@final
+class Node:
+    """The event loop: one thread, one epoll set, nothing in it waits for anybody.
+
+    Args:
+        home: The plant's home.
+        plan: What is to run.
+        lock: The node's lock, taken.
+        kinds: The actor kinds.
+        clock: The time.
+    """
+
+    def __init__(self, home: Home, plan: Plan, lock: ActorLock, kinds: Mapping[str, str], clock: Clock) -> None:
+        self._home = home
+        self._plan = plan
+        self._lock = lock
+        self._clock = clock
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], None]] = {}
+        self._wakeup_read, self._wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._names = [plan.node, *(spec.name for spec in plan.specs)]
+        self._page = Page.create(home.file(plan.node, "page"), self._names, Identity.own())
+        self._slot = self._page.slot(plan.node)
+        cradle = Cradle(
+            home=home,
+            plan=plan,
+            page=self._page,
+            clock=clock,
+            kinds=kinds,
+            code=release_code(plan.plant.path, home),
+            node_pid=os.getpid(),
+            close_inherited=self._close_inherited,
+        )
+        counts = Counts(home.data / f"{file_form(plan.node)}.db")
+        self._children = Children(cradle, counts, watch=self._watch_child, unwatch=self._epoll.unregister)
+        self._ctl = CtlServer(home.file(plan.node, "ctl"), Verbs(self._children, self._shut_down), os.getuid())
+
+    def run(self) -> None:
+        """Run until a signal or `down` has stopped everything."""
+        self._take_signals()
+        self._watch(self._ctl.fileno(), self._accept)
+        own = Identity.own()
+        now_ns = self._clock.mono_ns()
+        self._slot.attach(pid=own.pid, incarnation=1, mono_ns=now_ns)
+        self._publish(PeerState.RUNNING, own, now_ns)
+        _log.info("runs %s with %d processes", self._plan.plant.path, len(self._names) - 1)
+        next_ns = now_ns
+        while not (self._children.closing and self._children.all_ended):
+            self._poll(next_ns - now_ns)
+            now_ns = self._clock.mono_ns()
+            if now_ns - next_ns > LATE_LIMIT_NS:
+                _log.warning("was late by %.1f s: everybody gets a new period", (now_ns - next_ns) / NS_PER_S)
+                self._children.give_time(now_ns)
+            self._children.tick(now_ns)
+            self._ctl.tick(now_ns)
+            self._slot.write_beat(now_ns)
+            next_ns = self._children.next_tick_ns(now_ns)
+            now_ns = self._clock.mono_ns()
+        self._end()
+
+    def _poll(self, timeout_ns: int) -> None:
+        for descriptor, _ in self._epoll.poll(max(timeout_ns, 0) / NS_PER_S):
+            handler = self._handlers.get(descriptor)
+            if handler is not None:  # an earlier handler of this round may have closed it
+                handler(descriptor)
+
+    def _accept(self, _descriptor: int) -> None:
+        client = self._ctl.accept(self._clock.mono_ns())
+        if client is not None:
+            self._watch(client, lambda descriptor: self._ctl.readable(descriptor, self._clock.mono_ns()))
+
+    def _watch(self, descriptor: int, handler: Callable[[int], None]) -> None:
+        self._handlers[descriptor] = handler
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def _watch_child(self, pidfd: int) -> None:
+        self._watch(pidfd, lambda ended: self._children.ended(ended, self._clock.mono_ns()))
+
+    def _take_signals(self) -> None:
+        def stop(number: int, _frame: FrameType | None) -> None:
+            _log.info("%s: stops everything", signal.Signals(number).name)
+            self._shut_down()
+
+        signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
+        self._watch(self._wakeup_read, lambda descriptor: drop(os.read(descriptor, 4096)))
+        for number in NODE_SIGNALS:
+            signal.signal(number, stop)
+        # They were held back since `main`, when there was nothing yet that could have stopped in order.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NODE_SIGNALS)
+
+    def _shut_down(self) -> None:
+        if not self._children.closing:
+            now_ns = self._clock.mono_ns()
+            self._publish(PeerState.STOPPING, Identity.own(), now_ns)
+            self._children.close(now_ns)
+
+    def _publish(self, state: PeerState, own: Identity, now_ns: int) -> None:
+        self._slot.write_state(state)
+        self._slot.write_node(
+            state=state,
+            pid=own.pid if state is not PeerState.STOPPED else 0,
+            start_ticks=own.start_ticks,
+            since_mono_ns=now_ns,
+            restarts=0,
+            fatal_count=0,
+            fatal=False,
+            retry_at_mono_ns=0,
+            hang_after_ns=2 * LATE_LIMIT_NS,
+            reason="",
+        )
+
+    def _end(self) -> None:
+        now_ns = self._clock.mono_ns()
+        self._children.save(now_ns + NS_PER_S)
+        # Nobody can ask any more, before what they could ask about is taken away.
+        self._ctl.close()
+        self._publish(PeerState.STOPPED, Identity.own(), now_ns)
+        remove_files(self._home, [name for name in self._names if name != self._plan.node])
+        self._home.file(self._plan.node, "page").unlink(missing_ok=True)
+        # The lock last: whoever gets it finds the ground clean.
+        self._lock.release()
+        self._home.remove_run()
+        _log.info("has stopped everything")
+
+    def _close_inherited(self) -> None:
+        """In a forked child: close what is the node's, through the objects, so that no later number is closed twice."""
+        self._epoll.close()
+        os.close(self._wakeup_read)
+        os.close(self._wakeup_write)
+        self._children.close_inherited()
+        self._ctl.close_inherited()
+        self._lock.close_inherited()
+
+
+def drop(_read: bytes) -> None:
+    """Take what only woke the loop: the handler of the signal has run already."""
+
+
+def run_node(home: Home, plant: Path, name: str = "main", kinds: Mapping[str, str] = KINDS) -> int:
+    """Be a node, from taking over from its predecessor to the stop of everything.
+
+    Args:
+        home: The plant's home.
+        plant: The plant file.
+        name: The node's name.
+        kinds: The actor kinds.
+
+    Returns:
+        The exit code: 0 stopped as asked, 1 the old node cannot be ended, 2 the plant file is wrong.
+    """
+    # Held back until the loop can stop in order: a SIGTERM during the start is not lost, and leaves nothing behind.
+    signal.pthread_sigmask(signal.SIG_BLOCK, NODE_SIGNALS)
+    try:
+        plans = plan(load(plant), name)
+        # Before the old node is ended: what cannot be imported must not replace what runs.
+        preload((spec.kind for spec in plans.specs if not spec.command), kinds)
+        home.create()
+        if not os.isatty(2):
+            # supervisord's pipe is left: if nobody reads it any more, the node must not wait for it.
+            redirect_output(home.log / f"{file_form(plans.node)}.log")
+        configure_logging(plans.node)
+        lock = take_over(home, plans.node, [spec.name for spec in plans.specs])
+        node = Node(home, plans, lock, kinds, SystemClock())
+    except ConfigError as error:
+        _complain(str(error))
+        return EX_USAGE
+    except TagwerkError as error:
+        _complain(str(error))
+        return EX_UNAVAILABLE
+    # What is there now is shared by all forks, as long as nobody writes to it; the collector would.
+    gc.collect()
+    gc.freeze()
+    node.run()
+    return EX_DONE
+
+
+def _complain(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201  before there is a log
+
+
+def _only_thread() -> None:
+    """Start over with BLAS kept to one thread, if an import has started more: a fork takes only the caller along."""
+    if len(os.listdir("/proc/self/task")) > 1 and os.environ.get("OPENBLAS_NUM_THREADS") != "1":
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+        os.execv(sys.executable, sys.orig_argv)
+
+
+def main() -> int:
+    """Run a node as the command line says; give its exit code."""
+    _only_thread()
+    parser = argparse.ArgumentParser(prog="tagwerk.runtime.node", description="Run the actors of a plant.")
+    parser.add_argument("--home", type=Path, required=True, help="directory of the plant's state")
+    parser.add_argument("--plant", type=Path, required=True, help="the plant file")
+    parser.add_argument("--name", default="main", help="the node's name")
+    options = parser.parse_args()
+    return run_node(Home(options.home), options.plant.absolute(), options.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

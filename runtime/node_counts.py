@@ -1,0 +1,58 @@
+"""How often each actor was restarted and given up, in `data/node-main.db`: the counts outlive the node."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple, final
+
+_log = logging.getLogger(__name__)
+_TIMEOUT_S = 0.2  # nobody else writes; a backup may read
+
+
+class Count(NamedTuple):
+    """Since the plant's first start."""
+
+    restarts: int = 0
+    fatals: int = 0
+
+
+@final
+class Counts:
+    """The file of counts. It is open only while it is read or written, so that no fork inherits a connection.
+
+    Args:
+        path: The SQLite file; made if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> dict[str, Count]:
+        """Give all counts; none if the file cannot be read, which is logged: it must not keep the plant down."""
+        try:
+            with closing(self._connect()) as database:
+                rows = database.execute("SELECT actor, restarts, fatals FROM count").fetchall()
+        except sqlite3.Error:
+            _log.exception("%s cannot be read: restarts and fatals count from 0 again", self._path)
+            return {}
+        return {actor: Count(restarts, fatals) for actor, restarts, fatals in rows}
+
+    def save(self, counts: Mapping[str, Count]) -> bool:
+        """Write these counts. Give whether it worked; if not, it is logged, and to be tried again."""
+        rows = [(actor, count.restarts, count.fatals) for actor, count in counts.items()]
+        try:
+            with closing(self._connect()) as database, database:
+                database.executemany("INSERT OR REPLACE INTO count VALUES (?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            _log.error("%s cannot be written: %s", self._path, error)
+            return False
+        return True
+
+    def _connect(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, timeout=_TIMEOUT_S)
+        database.execute("CREATE TABLE IF NOT EXISTS count (actor TEXT PRIMARY KEY, restarts INT, fatals INT)")
+        return database

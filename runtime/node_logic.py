@@ -1,0 +1,124 @@
+"""When to start, to stop, to restart, to give up and to kill: pure, with the time as an argument."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, final
+
+from tagwerk.runtime.clock import NS_PER_S
+from tagwerk.runtime.states import Event
+
+BACKOFF_S: Final = 0.1  # before the second restart in a row; the first comes at once
+BACKOFF_MAX_S: Final = 5.0
+JITTER: Final = 0.2  # +- this part, so that what fails together does not come back together
+STABLE_S: Final = 10.0  # who has run for so long has recovered: the next restart comes at once again
+FATAL_RETRY_S: Final = 60.0  # doubling
+FATAL_RETRY_MAX_S: Final = 900.0
+START_LIMIT_S: Final = 30.0  # to the first beat: many processes may start at once on few cores
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of an actor whose process has ended."""
+
+    event: Event  # ENDED or GAVE_UP
+    retry_after_ns: int | None  # None: only when somebody asks for it
+    counts: bool = False  # a new FATAL, which raises one alarm and one event
+
+
+@final
+class Restarts:
+    """How often an actor has failed lately, and what follows from it.
+
+    More than `restarts` ends in `period_s` make it FATAL. From then on it is on trial: each further end makes it FATAL
+    again, without counting again, until it has run for a whole period.
+
+    Args:
+        restarts: How many restarts a period may have.
+        period_s: The period.
+    """
+
+    def __init__(self, restarts: int, period_s: float) -> None:
+        self._restarts = restarts
+        self._period_ns = round(period_s * NS_PER_S)
+        self._ends: deque[int] = deque(maxlen=restarts + 1)
+        self._row = 0
+        self._fatal_retry_s = FATAL_RETRY_S
+        self.on_trial = False
+
+    def ended(self, now_ns: int, ran_ns: int, *, config_error: bool, jitter: float) -> Verdict:
+        """Judge an end that nobody asked for.
+
+        Args:
+            now_ns: Monotonic time.
+            ran_ns: How long the process lived.
+            config_error: It ended because what it was told to run is wrong; trying again would not help.
+            jitter: A random number in [0, 1).
+        """
+        self.proven(ran_ns)
+        if ran_ns >= STABLE_S * NS_PER_S:
+            self._row = 0
+        counts = not self.on_trial
+        if config_error:
+            self.on_trial = True
+            return Verdict(Event.GAVE_UP, None, counts)
+        self._row += 1
+        self._ends.append(now_ns)
+        too_many = len(self._ends) > self._restarts and now_ns - self._ends[0] <= self._period_ns
+        if too_many or self.on_trial:
+            self.on_trial = True
+            retry_s = self._fatal_retry_s
+            self._fatal_retry_s = min(2 * retry_s, FATAL_RETRY_MAX_S)
+            return Verdict(Event.GAVE_UP, _spread_ns(retry_s, jitter), counts)
+        if self._row == 1:
+            return Verdict(Event.ENDED, 0)
+        delay_s = min(BACKOFF_S * 2.0 ** min(self._row - 2, 30), BACKOFF_MAX_S)
+        return Verdict(Event.ENDED, _spread_ns(delay_s, jitter))
+
+    def proven(self, ran_ns: int) -> bool:
+        """End a trial that was stood: a whole period without an end. Give whether one ended now."""
+        if not self.on_trial or ran_ns < self._period_ns:
+            return False
+        self.forgive()
+        return True
+
+    def forgive(self) -> None:
+        """Forget all failures: somebody has mended it, or it has mended itself."""
+        self._ends.clear()
+        self._row = 0
+        self._fatal_retry_s = FATAL_RETRY_S
+        self.on_trial = False
+
+
+def _spread_ns(delay_s: float, jitter: float) -> int:
+    return round(delay_s * (1 - JITTER + 2 * JITTER * jitter) * NS_PER_S)
+
+
+def may_start(needs: Collection[str], passed: Collection[str]) -> bool:
+    """Say whether an actor's turn in the first start has come.
+
+    Args:
+        needs: Those it depends on.
+        passed: Those that were ready once, that nobody wants, or that are FATAL: the rest of the plant does not wait.
+    """
+    return all(need in passed for need in needs)
+
+
+def may_stop(name: str, needs: Mapping[str, Collection[str]], alive: Collection[str]) -> bool:
+    """Say whether an actor's turn in the last stop has come: nobody who lives depends on it."""
+    return not any(name in needs[other] for other in alive if other != name)
+
+
+def overdue(now_ns: int, *, beat_ns: int, busy_until_ns: int, grace_from_ns: int, limit_ns: int) -> bool:
+    """Say whether an actor hangs: no beat for `limit_ns`, counted from the end of what it said it is busy with.
+
+    Args:
+        now_ns: Monotonic time, like all others.
+        beat_ns: Its last beat, 0 for none.
+        busy_until_ns: Until when it said that no beat will come, 0 for never.
+        grace_from_ns: Since when the node could have seen a beat: it was itself late before.
+        limit_ns: The time between beats that makes a hung actor.
+    """
+    return now_ns - max(beat_ns, busy_until_ns, grace_from_ns) > limit_ns

@@ -1,0 +1,128 @@
+"""From the tables of a plant file to a plant: each table alone, then what holds between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, TypeVar, cast
+
+from tagwerk.protocols.names import actor_name_problem, name_problem
+from tagwerk.runtime import plantfile_rules as rules
+from tagwerk.runtime import plantfile_tables as forms
+from tagwerk.runtime.plantfile_findings import Findings
+from tagwerk.runtime.plantfile_links import check_alarms, check_nodes, check_sources
+from tagwerk.runtime.plantfile_models import AlarmConfig, OpcuaConfig, PlantFile, TagConfig
+from tagwerk.runtime.plantfile_syntax import moves
+from tagwerk.runtime.plantfile_tables import Form, Problem
+from tagwerk.runtime.plantfile_tags import NAME_FORM, TagReader
+from tagwerk.runtime.plantfile_text import KeyPath, one_of
+
+C = TypeVar("C")
+
+_SECTIONS: Final = ("plant", "journal", "tag", "alarm", "opcua", "machine", "node", "external", "history")
+_LATER: Final = MappingProxyType(
+    {
+        "notify": "no such section: this version tells nobody by itself",
+        "host": "no such section: in this version a plant runs on one host",
+    }
+)
+
+
+def build_plant(path: Path, findings: Findings) -> PlantFile:
+    """Give the plant of the tables in the findings; where something is wrong (it is noted) it holds defaults."""
+    tables = findings.tables
+    _refuse_unknown(findings)
+    plant = findings.fill(("plant",), forms.PLANT, tables.get("plant", {}), rules.plant_problems)
+    opcua_problems = partial(rules.opcua_problems, folder=path.parent)
+    opcua = _named(findings, "opcua", forms.OPCUA, opcua_problems, _part_problem)
+    machines = _named(findings, "machine", forms.MACHINE, rules.machine_problems, _part_problem)
+    nodes = _named(findings, "node", forms.NODE, rules.node_problems, _node_problem)
+    externals = _named(findings, "external", forms.EXTERNAL, rules.external_problems, _part_problem)
+    reader = TagReader(findings, opcua, machines)
+    reader.read_tables(_tables(findings, "tag"))
+    for file in dict.fromkeys(plant.tag_files):
+        reader.read_file(path.parent / file)
+    tags = reader.tags
+    alarms = _named(findings, "alarm", forms.ALARM, rules.alarm_problems, _alarm_problem)
+    check_sources(tags, opcua, findings)
+    check_alarms(alarms, tags, findings, tags_complete=reader.complete)
+    result = PlantFile(
+        path=path,
+        plant=plant.model_copy(update={"name": plant.name or path.stem}),
+        journal=findings.fill(("journal",), forms.JOURNAL, tables.get("journal", {})),
+        history=findings.fill(("history",), forms.HISTORY, tables.get("history", {}), rules.history_problems),
+        tags=tags,
+        alarms={name: _in_area(alarm, tags) for name, alarm in alarms.items()},
+        opcua=opcua,
+        machines=machines,
+        nodes=nodes,
+        externals=externals,
+        warnings=tuple(_warnings(tags, opcua, findings)),
+    )
+    check_nodes(nodes, result.actors(), findings)
+    return result
+
+
+def _refuse_unknown(findings: Findings) -> None:
+    for name, table in findings.tables.items():
+        if name in _LATER:
+            paths: list[KeyPath] = [(name, str(each)) for each in table] if isinstance(table, dict) else []
+            for path in paths or [(name,)]:
+                findings.note(path, Problem((), f"[{name}] is not in this version", None, _LATER[name]))
+        elif name not in _SECTIONS:
+            findings.note((name,), Problem((), "unknown section", name, one_of(name, _SECTIONS)))
+
+
+def _named(
+    findings: Findings,
+    section: str,
+    form: Form[C],
+    check: Callable[[C], Iterable[Problem]],
+    name_check: Callable[[str], Problem | None],
+) -> dict[str, C]:
+    result: dict[str, C] = {}
+    for name, table in _tables(findings, section):
+        if problem := name_check(name):
+            findings.note((section, name), problem)
+        result[name] = findings.fill((section, name), form, table, check)
+    return result
+
+
+def _tables(findings: Findings, section: str) -> Iterator[tuple[str, object]]:
+    named: Any = findings.tables.get(section, {})
+    if isinstance(named, dict):
+        yield from cast("dict[str, object]", named).items()
+    else:
+        findings.note((section,), Problem((), "it is not a table", named, f"tables: [{section}.NAME]"))
+
+
+def _part_problem(name: str) -> Problem | None:
+    if actor_name_problem(f"part/{name}") or name != name.lower():
+        return Problem((), "the name cannot be used", name, "lower-case letters, digits and underscores")
+    return None
+
+
+def _node_problem(name: str) -> Problem | None:
+    return None if name == "main" else Problem((), "there is one node only in this version", name, "[node.main]")
+
+
+def _alarm_problem(name: str) -> Problem | None:
+    return Problem((), problem, name, NAME_FORM) if (problem := name_problem(name)) else None
+
+
+def _in_area(alarm: AlarmConfig, tags: Mapping[str, TagConfig]) -> AlarmConfig:
+    tag = tags.get(alarm.tag)
+    return alarm.model_copy(update={"area": tag.area}) if tag and tag.area and not alarm.area else alarm
+
+
+def _warnings(tags: Mapping[str, TagConfig], links: Mapping[str, OpcuaConfig], findings: Findings) -> Iterator[str]:
+    risk = "by a namespace index (ns=), which may change when the server restarts; nsu=URI is safe"
+    if moving := [tag.name for tag in tags.values() if moves(tag.node)]:
+        yield f"{len(moving)} tags name their node {risk}; first {moving[0]} in {findings.place(('tag', moving[0]))}"
+    for name, link in links.items():
+        if moves(link.watchdog):
+            yield f"opcua.{name}.watchdog names its node {risk}"
+    if acid := [tag.name for tag in tags.values() if tag.unit == "pH"]:
+        yield f'the unit "pH" of {acid[0]} reads as picohenry; a pH value has no unit: leave it out'

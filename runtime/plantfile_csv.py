@@ -1,0 +1,129 @@
+"""Tags from CSV files: one row a tag, the columns are the keys of `[tag]`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from tagwerk.runtime.plantfile_tables import TAG, Problem
+from tagwerk.runtime.plantfile_text import one_of
+
+HEADER: Final = (
+    "name", "type", "unit", "description", "source", "node", "writable", "low", "high", "deadband", "log",
+    "display_unit", "area", "labels",
+)  # fmt: skip
+
+KNOWN: Final = dict.fromkeys((*HEADER, *TAG.keys))  # a dict keeps the order and finds a column at once
+_FLAGS: Final = MappingProxyType({"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False})
+
+
+@dataclass(frozen=True, slots=True)
+class CsvRow:
+    """One row: its line in the file, its name, its keys (empty cells are left out), and its cells as written."""
+
+    line: int
+    name: str
+    table: dict[str, Any]
+    header: list[str]
+    cells: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CsvProblem:
+    """What is wrong with the file or the form of a row; `fatal` if tags of the file stay unread."""
+
+    line: int | None
+    problem: Problem
+    fatal: bool = True
+
+
+def read_rows(path: Path) -> Iterator[CsvRow | CsvProblem]:
+    """Give the rows of a CSV file of tags, and what is wrong with its form. Empty lines are skipped."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            yield from _rows(stream)
+    except OSError as error:
+        message = f"the file cannot be read: {error.strerror}"
+        yield CsvProblem(None, Problem((), message, path.name, "a readable CSV file"))
+    except UnicodeDecodeError as error:
+        yield CsvProblem(None, Problem((), f"the file is not UTF-8: {error.reason}", path.name, "UTF-8 text"))
+
+
+def _rows(stream: Iterator[str]) -> Iterator[CsvRow | CsvProblem]:
+    reader = csv.reader(stream, strict=True)
+    line = 1
+    try:
+        header = [cell.strip() for cell in next(reader, [])]
+        problems = list(_header_problems(header))
+        yield from problems
+        if any(problem.fatal for problem in problems):
+            return
+        line = reader.line_num + 1
+        for cells in reader:
+            if cells:
+                yield _row(line, header, cells)
+            line = reader.line_num + 1  # a quoted cell may span lines: a row stands where it begins
+    except csv.Error as error:
+        yield CsvProblem(
+            line, Problem((), f"the row cannot be read: {error}", None, "comma-separated values (RFC 4180)")
+        )
+
+
+def _header_problems(header: list[str]) -> Iterator[CsvProblem]:
+    if "name" not in header:
+        expected = f"a header such as {','.join(HEADER)}"
+        yield CsvProblem(1, Problem(("name",), "the column is missing", ",".join(header), expected))
+    for column in dict.fromkeys(header):
+        if column not in KNOWN:
+            yield CsvProblem(1, Problem((column,), "unknown column", column, one_of(column, KNOWN)), fatal=False)
+        if header.count(column) > 1:
+            yield CsvProblem(1, Problem((column,), "the column is there more than once", column, "each column once"))
+
+
+def _row(line: int, header: list[str], cells: list[str]) -> CsvRow | CsvProblem:
+    if len(cells) != len(header):
+        expected = f"{len(header)} cells, as in the header (a text with a comma needs quotes)"
+        return CsvProblem(line, Problem((), f"the row has {len(cells)} cells", ",".join(cells), expected))
+    table: dict[str, Any] = {}
+    for key, cell in zip(header, cells, strict=True):
+        if (text := cell.strip()) and key in KNOWN:
+            read = _READ.get(key)
+            table[key] = read(text) if read else text
+    if "default" in table:
+        table["default"] = _default(table["default"], table.get("type", "float"))
+    return CsvRow(line, table.pop("name", ""), table, header, cells)
+
+
+def _number(text: str) -> float | str:
+    # What cannot be read stays as written: the model refuses it, and the message shows it.
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _flag(text: str) -> bool | str:
+    return _FLAGS.get(text.lower(), text)
+
+
+def _labels(text: str) -> list[str]:
+    return [label.strip() for label in text.split(";") if label.strip()]
+
+
+def _default(text: str, kind: str) -> float | int | bool | str:
+    if kind == "int":
+        try:
+            return int(text)
+        except ValueError:
+            return text
+    return text if kind == "str" else _flag(text) if kind == "bool" else _number(text)
+
+
+_NUMBERS: Final = ("low", "high", "write_low", "write_high", "deadband", "deadband_pct", "stale_after_s", "hold_s")
+_READ: Final[Mapping[str, Callable[[str], object]]] = MappingProxyType(
+    {**dict.fromkeys(_NUMBERS, _number), "writable": _flag, "log": _flag, "labels": _labels}
+)

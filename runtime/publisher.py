@@ -1,0 +1,365 @@
+"""The ingest lane, the writer's half: numbered batches to each shard, sent again until they are in its journal."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from tagwerk.protocols.errors import Refused, RemoteProtocolError, WindowFull
+from tagwerk.protocols.frames import AckHeader, Kind, pack_header, read_header
+from tagwerk.protocols.link import SendWindow
+from tagwerk.protocols.samples import Samples, ValueType, encode, split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from tagwerk.runtime.control import Directory
+    from tagwerk.runtime.reactor import Reactor
+    from tagwerk.runtime.transport import Port
+
+WINDOW: Final = 256
+"""Frames to one shard that may wait for their acknowledgement: at most 16 MB."""
+
+ALIVE_S: Final = 0.5
+"""How often a writer says that it lives; also how soon it finds a restarted shard."""
+
+COALESCE_ROWS: Final = 1_000
+"""Rows that batches published within one turn are joined up to."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    frame: bytes
+    backfill: bool
+    ticket: Ticket | None
+
+
+class Ticket:
+    """One publish: how many frames of it are out, and what became of them.
+
+    Args:
+        on_done: Called once, when all its frames are acknowledged.
+    """
+
+    __slots__ = ("_closed", "_on_done", "_out", "not_journaled", "refused")
+
+    def __init__(self, on_done: Callable[[Ticket], None] | None = None) -> None:
+        self._out = 0
+        self._closed = False
+        self._on_done = on_done
+        self.refused: list[tuple[int, str]] = []
+        """(handle, code) of each sample that was not taken."""
+        self.not_journaled = False
+
+    def add(self) -> None:
+        """One more frame is out."""
+        self._out += 1
+
+    def close(self) -> None:
+        """No further frame will come."""
+        self._closed = True
+        self._check()
+
+    def done(self) -> None:
+        """One frame is acknowledged."""
+        self._out -= 1
+        self._check()
+
+    def _check(self) -> None:
+        if self._closed and self._out == 0 and self._on_done is not None:
+            on_done, self._on_done = self._on_done, None
+            on_done(self)
+
+
+class WriterLink:
+    """One writer's numbered link to one shard. Single-threaded, on its owner's reactor.
+
+    Args:
+        writer: Our name at the shard.
+        shard: The shard's actor name.
+        port: A dealer on its ingest socket.
+        clock_ns: A number that grows with each life of this writer.
+        named: The shard remembers our number for good.
+    """
+
+    def __init__(self, writer: str, shard: str, port: Port, incarnation: int, *, named: bool) -> None:
+        self.writer = writer
+        self.shard = shard
+        self.port = port
+        self.incarnation = incarnation
+        self.named = named
+        self.session = 0
+        self.opened = False
+        self.refusal: Refused | None = None
+        self.window: SendWindow[_Batch] = SendWindow(WINDOW)
+        self.on_refused: Callable[[int, str], None] | None = None
+        self.on_change: Callable[[], None] | None = None
+
+    def open(self, session: int | None = None) -> None:
+        """(Re)open the link; a new session is a new birth of what we own."""
+        if session is not None:
+            self.session = session
+        self.opened = False
+        self._send_open()
+
+    def _send_open(self) -> None:
+        self.port.send([pack_header(Kind.OPEN, self.session, self.writer, self.incarnation, self.named)])
+
+    def push(self, frame: bytes, ticket: Ticket | None, *, backfill: bool) -> None:
+        """Take a frame; it is sent at the next `flush`.
+
+        Raises:
+            WindowFull: Too many frames wait for their acknowledgement.
+        """
+        if self.window.full:
+            msg = f"{self.shard}: {WINDOW} batches wait for their acknowledgement"
+            raise WindowFull(msg)
+        self.window.push(_Batch(frame, backfill, ticket))
+        if ticket is not None:
+            ticket.add()
+
+    def flush(self) -> None:
+        """Send what was not sent yet, as far as the socket takes it."""
+        while self.opened and (turn := self.window.to_send()) is not None:
+            number, batch = turn
+            if not self.port.send([pack_header(Kind.PUBLISH, self.session, number, batch.backfill), batch.frame]):
+                return
+            self.window.sent()
+
+    def tick(self) -> None:
+        """Twice a second: say that we live, or knock again."""
+        if self.opened:
+            self.port.send([pack_header(Kind.ALIVE, self.session)])
+            self.flush()
+        elif self.session:
+            self._send_open()
+
+    def goodbye(self) -> None:
+        """A clean end: our tags stay usable, and say so."""
+        if self.opened:
+            self.port.send([pack_header(Kind.GOODBYE, self.session)])
+            self.opened = False
+
+    def readable(self) -> None:
+        """Take what the shard says."""
+        while (frames := self.port.recv()) is not None:
+            try:
+                self._receive(read_header(frames[0]))
+            except RemoteProtocolError:
+                # The shard was restarted with other numbers than ours: open again settles them.
+                self.open()
+        if self.on_change is not None:
+            self.on_change()
+
+    def _receive(self, header: Any) -> None:
+        if header.session != self.session:
+            return
+        if header.kind == Kind.ACK:
+            self._acknowledged(header)
+        elif header.kind == Kind.OPENED:
+            self.refusal = None
+            self._finish(self.window.renumber(header.number))
+            self.opened = True
+            self.flush()
+        elif header.kind == Kind.EXPECTED:
+            self.window.go_back(header.number)
+            self.flush()
+        elif header.kind == Kind.BEAT:
+            self.port.send([pack_header(Kind.ALIVE, self.session)])
+        elif header.kind == Kind.REOPEN:
+            self.open()
+        elif header.kind == Kind.REFUSED:
+            self.refusal = Refused(header.code, header.message)
+
+    def _acknowledged(self, ack: AckHeader) -> None:
+        first = self.window.first_number
+        waiting = list(self.window.waiting())[: max(0, ack.number - first + 1)] if ack.refused else []
+        for number, _row, handle, code in ack.refused:
+            if first <= number < first + len(waiting):
+                ticket = waiting[number - first].ticket
+                if ticket is not None:
+                    ticket.refused.append((handle, code))
+            if self.on_refused is not None:
+                self.on_refused(handle, code)
+        done = self.window.acknowledge(ack.number) if ack.number >= first else []
+        for number in ack.not_journaled:
+            if first <= number < first + len(done) and (ticket := done[number - first].ticket) is not None:
+                ticket.not_journaled = True
+        self._finish(done)
+        self.flush()
+
+    def _finish(self, batches: list[_Batch]) -> None:
+        for batch in batches:
+            if batch.ticket is not None:
+                batch.ticket.done()
+
+
+class Publisher:
+    """All numbered links of one writer. What is published within one turn of the reactor is joined.
+
+    Args:
+        writer: Our name at the shards.
+        reactor: Where ports and timers live.
+        directory: Knows where the shards are.
+        shard_of: uint32 handles (n,) to shard numbers (n,); raises Refused for an unknown handle.
+        shards: How many shards there are.
+        incarnation: Grows with each life of this writer.
+        named: The shards remember our numbers for good.
+    """
+
+    def __init__(
+        self,
+        writer: str,
+        reactor: Reactor,
+        directory: Directory,
+        shard_of: Callable[[NDArray[np.uint32]], NDArray[np.integer[Any]]],
+        shards: int,
+        *,
+        incarnation: int,
+        named: bool,
+    ) -> None:
+        self._writer = writer
+        self._reactor = reactor
+        self._directory = directory
+        self._shard_of = shard_of
+        self._shards = shards
+        self._incarnation = incarnation
+        self._named = named
+        self._links: dict[int, WriterLink] = {}
+        self._session = secrets.randbits(62) + 1
+        self.on_refused: Callable[[int, str], None] | None = None
+        self.on_room: Callable[[], None] | None = None
+        self._was_full = False
+        self._ticker = reactor.every(ALIVE_S, self._tick)
+
+    @property
+    def links(self) -> dict[int, WriterLink]:
+        """The links by shard number, as far as they were needed."""
+        return self._links
+
+    @property
+    def pending(self) -> int:
+        """Frames that are not acknowledged yet."""
+        return sum(len(link.window) for link in self._links.values())
+
+    @property
+    def window_full(self) -> bool:
+        """True if some shard takes no further batch now."""
+        return any(link.window.full for link in self._links.values())
+
+    def open_all(self) -> None:
+        """Open the links to all shards now, not at the first publish."""
+        for shard in range(self._shards):
+            self._link(shard)
+
+    @property
+    def opened(self) -> bool:
+        """True if every link that was asked for is open."""
+        return all(link.opened for link in self._links.values())
+
+    def begin_session(self) -> None:
+        """A birth: the first sample of each of our tags is then current, whatever its time.
+
+        What still waits for its acknowledgement is sent again under the new session, before anything newer.
+        """
+        self._session = secrets.randbits(62) + 1
+        for link in self._links.values():
+            link.open(self._session)
+        self._reactor.touched()
+
+    def publish(self, samples: Samples, ticket: Ticket | None = None, *, backfill: bool = False) -> None:
+        """Send a batch to the shards of its tags.
+
+        Raises:
+            WindowFull: Some shard's window cannot take it; nothing of it was sent.
+            Refused: A handle is unknown; nothing of it was sent.
+        """
+        work: list[tuple[WriterLink, bytes]] = []
+        for link, part in self._parts(samples):
+            work.extend((link, encode(group)) for group in split([part]))
+        for link in {id(link): link for link, _ in work}.values():
+            if link.refusal is not None:
+                raise link.refusal
+            count = sum(1 for other, _ in work if other is link)
+            if len(link.window) + count > WINDOW:
+                self._was_full = True
+                msg = f"{link.shard}: {len(link.window)} of {WINDOW} batches wait for their acknowledgement"
+                raise WindowFull(msg)
+        for link, frame in work:
+            link.push(frame, ticket, backfill=backfill)
+            link.flush()
+        self._reactor.touched()
+
+    def flush(self) -> None:
+        """Send what the sockets did not take before."""
+        for link in self._links.values():
+            link.flush()
+
+    def _parts(self, samples: Samples) -> list[tuple[WriterLink, Samples]]:
+        if not len(samples):
+            return []
+        shards = self._shard_of(samples.tags)
+        first = int(shards[0])
+        if (shards == first).all():
+            return [(self._link(first), samples)]
+        present = np.unique(shards)
+        return [(self._link(int(shard)), samples.select(shards == shard)) for shard in present]
+
+    def _link(self, shard: int) -> WriterLink:
+        link = self._links.get(shard)
+        if link is None:
+            name = f"cvt/{shard}"
+            port = self._reactor.transport.dealer(self._directory.socket(name, "in"), secrets.token_bytes(8))
+            link = WriterLink(self._writer, name, port, self._incarnation, named=self._named)
+            link.on_refused = self._refused
+            link.on_change = self._changed
+            self._links[shard] = link
+            self._reactor.add(port, link.readable)
+            link.open(self._session)
+            for delay_s in (0.001, 0.005, 0.02, 0.05, 0.1, 0.2):  # a connection takes a moment: knock again soon
+                self._reactor.after(delay_s, self._knock(link))
+        return link
+
+    @staticmethod
+    def _knock(link: WriterLink) -> Callable[[], None]:
+        return lambda: None if link.opened else link.tick()
+
+    def _refused(self, handle: int, code: str) -> None:
+        if self.on_refused is not None:
+            self.on_refused(handle, code)
+
+    def _changed(self) -> None:
+        if self._was_full and not self.window_full:
+            self._was_full = False
+            if self.on_room is not None:
+                self.on_room()
+
+    def _tick(self) -> None:
+        for link in self._links.values():
+            link.tick()
+
+    def goodbye(self) -> None:
+        """A clean end on all links."""
+        for link in self._links.values():
+            link.goodbye()
+
+    def close(self) -> None:
+        """Stop the timer; the ports go with their transport."""
+        self._ticker.cancel()
+
+
+def quality_batch(handles: Sequence[int] | NDArray[np.uint32], code: int, time_ns: int) -> Samples:
+    """A batch that changes only the quality of these tags."""
+    tags = np.asarray(handles, "<u4")
+    count = len(tags)
+    return Samples(ValueType.QUALITY, tags, None, np.full(count, time_ns, "<i8"), np.full(count, code, "<u4"))
+
+
+def with_catalog(samples: Samples, catalog: Any, **changes: Any) -> Samples:
+    """The same batch, with names and units."""
+    return replace(samples, catalog=catalog, **changes)

@@ -1,0 +1,390 @@
+"""Ports: how frames leave and enter a process. Two transports with one interface: ZeroMQ, and an in-memory twin.
+
+A send never blocks: it is taken or not. `Unreachable` says that the peer of a routed frame is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+import zmq
+
+from tagwerk.protocols.codec import MAX_BODY_BYTES, MAX_FRAME_BYTES
+from tagwerk.protocols.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Buffer = bytes | memoryview
+
+INGEST_LIMIT_BYTES: Final = MAX_FRAME_BYTES + 4_096
+CONTROL_LIMIT_BYTES: Final = MAX_BODY_BYTES
+SEND_LIMIT: Final = 1_000
+"""Frames that ZeroMQ may hold for one peer (its high-water mark)."""
+
+
+class Unreachable(Unavailable):
+    """The peer that a frame is addressed to is not connected."""
+
+
+class Port(Protocol):
+    """One end of a connection."""
+
+    def send(self, frames: Sequence[Buffer]) -> bool:
+        """Hand over one message; False if it is not taken now.
+
+        Raises:
+            Unreachable: A router's addressee is not connected.
+        """
+        ...
+
+    def recv(self) -> list[bytes] | None:
+        """The next message, or None."""
+        ...
+
+    def close(self) -> None:
+        """Let go. What was sent and not delivered is lost: trust acknowledgements."""
+        ...
+
+
+class Subscriber(Port, Protocol):
+    """A port that receives the topics it asks for."""
+
+    def subscribe(self, topic: bytes) -> None:
+        """Ask for a topic."""
+        ...
+
+    def unsubscribe(self, topic: bytes) -> None:
+        """Ask no more for a topic."""
+        ...
+
+
+class Transport(Protocol):
+    """Makes ports and waits on them."""
+
+    def router(self, address: str, limit_bytes: int) -> Port:
+        """Bind: messages arrive as [identity, ...], and are sent so."""
+        ...
+
+    def dealer(self, address: str, identity: bytes) -> Port:
+        """Connect to a router. Takes nothing while the peer is away."""
+        ...
+
+    def publisher(self, address: str) -> Port:
+        """Bind: sends [topic, ...]; receives 1 + topic and 0 + topic as subscriptions come and go."""
+        ...
+
+    def subscriber(self, address: str) -> Subscriber:
+        """Connect to a publisher."""
+        ...
+
+    def wait(self, ports: Sequence[Port], timeout_ns: int) -> list[Port]:
+        """Those ports that have something; waits at most so long, or until `wake`."""
+        ...
+
+    def wake(self) -> None:
+        """End a `wait`. The one call that may come from another thread or a signal handler."""
+        ...
+
+    def forget(self, port: Port) -> None:
+        """Close a port that is not needed any more."""
+        ...
+
+    def fds(self, ports: Sequence[Port]) -> list[int]:
+        """Descriptors to watch from another loop (edge-triggered: ask `wait` after every event)."""
+        ...
+
+    def close(self) -> None:
+        """Close all ports and let go of the context."""
+        ...
+
+
+class ZmqPort:
+    """A port over a ZeroMQ socket."""
+
+    def __init__(self, socket: zmq.Socket[bytes], bound_path: str | None = None) -> None:
+        self.socket = socket
+        self._bound_path = bound_path
+
+    def send(self, frames: Sequence[Buffer]) -> bool:
+        """See `Port.send`."""
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:
+                msg = "the peer is not connected"
+                raise Unreachable(msg) from error
+            raise
+        return True
+
+    def recv(self) -> list[bytes] | None:
+        """See `Port.recv`."""
+        try:
+            return self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def subscribe(self, topic: bytes) -> None:
+        """See `Subscriber.subscribe`."""
+        self.socket.setsockopt(zmq.SUBSCRIBE, topic)
+
+    def unsubscribe(self, topic: bytes) -> None:
+        """See `Subscriber.unsubscribe`."""
+        self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+
+    def close(self) -> None:
+        """See `Port.close`."""
+        self.socket.close(0)
+        if self._bound_path is not None:  # libzmq leaves the file behind
+            with suppress(FileNotFoundError):
+                os.unlink(self._bound_path)
+
+
+class ZmqTransport:
+    """Ports over ZeroMQ. One thread uses it; `wake` alone may be called from others."""
+
+    def __init__(self) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._poller = zmq.Poller()
+        self._polled: dict[Port, ZmqPort] = {}
+        self._ports: list[ZmqPort] = []
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poller.register(self._wake, zmq.POLLIN)
+
+    def _socket(self, kind: int, limit_bytes: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, SEND_LIMIT)
+        socket.setsockopt(zmq.RCVHWM, SEND_LIMIT)
+        socket.setsockopt(zmq.MAXMSGSIZE, limit_bytes)
+        socket.setsockopt(zmq.RECONNECT_IVL, 5)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 100)
+        return socket
+
+    def _port(self, socket: zmq.Socket[bytes], bound: str | None = None) -> ZmqPort:
+        path = bound.removeprefix("ipc://") if bound is not None and bound.startswith("ipc://") else None
+        port = ZmqPort(socket, path)
+        self._ports.append(port)
+        return port
+
+    def router(self, address: str, limit_bytes: int) -> Port:
+        """See `Transport.router`."""
+        socket = self._socket(zmq.ROUTER, limit_bytes)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        socket.bind(address)
+        return self._port(socket, address)
+
+    def dealer(self, address: str, identity: bytes) -> Port:
+        """See `Transport.dealer`."""
+        socket = self._socket(zmq.DEALER, CONTROL_LIMIT_BYTES)
+        socket.setsockopt(zmq.IDENTITY, identity)
+        # Only a finished connection is given frames: nothing waits for a peer that is away, to be done late.
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.connect(address)
+        return self._port(socket)
+
+    def publisher(self, address: str) -> Port:
+        """See `Transport.publisher`."""
+        socket = self._socket(zmq.XPUB, 1_024)
+        socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        socket.bind(address)
+        return self._port(socket, address)
+
+    def subscriber(self, address: str) -> Subscriber:
+        """See `Transport.subscriber`."""
+        socket = self._socket(zmq.SUB, INGEST_LIMIT_BYTES)
+        socket.connect(address)
+        return self._port(socket)
+
+    def wait(self, ports: Sequence[Port], timeout_ns: int) -> list[Port]:
+        """See `Transport.wait`."""
+        if len(ports) != len(self._polled) or any(port not in self._polled for port in ports):
+            self._register(ports)
+        timeout_ms = -1 if timeout_ns < 0 else (timeout_ns + 999_999) // 1_000_000
+        events = self._poller.poll(timeout_ms)
+        if not events:
+            return []
+        found = {source for source, _ in events}
+        if self._wake in found:
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wake)
+        return [port for port, zmq_port in self._polled.items() if zmq_port.socket in found]
+
+    def _register(self, ports: Sequence[Port]) -> None:
+        for old in self._polled.values():
+            self._poller.unregister(old.socket)
+        self._polled = {port: port for port in ports if isinstance(port, ZmqPort)}
+        for port in self._polled.values():
+            self._poller.register(port.socket, zmq.POLLIN)
+
+    def wake(self) -> None:
+        """See `Transport.wake`."""
+        os.eventfd_write(self._wake, 1)
+
+    def fds(self, ports: Sequence[Port]) -> list[int]:
+        """See `Transport.fds`."""
+        return [self._wake, *(int(port.socket.getsockopt(zmq.FD)) for port in ports if isinstance(port, ZmqPort))]
+
+    def forget(self, port: Port) -> None:
+        """Close a port that is not needed any more."""
+        if isinstance(port, ZmqPort):
+            if self._polled.pop(port, None) is not None:
+                self._poller.unregister(port.socket)
+            self._ports.remove(port)
+            port.close()
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        for port in self._ports:
+            port.close()
+        self._ports.clear()
+        self._context.term()
+        os.close(self._wake)
+
+
+class MemoryNet:
+    """The wires of the in-memory twin: shared by all transports of a test. A frame arrives at once."""
+
+    def __init__(self) -> None:
+        self.routers: dict[str, MemoryPort] = {}
+        self.publishers: dict[str, MemoryPort] = {}
+        self.subscribers: list[MemoryPort] = []
+
+
+class MemoryPort:
+    """A port of the twin. `cut` makes it unreachable, as a killed process is."""
+
+    def __init__(self, net: MemoryNet, kind: str, address: str, identity: bytes = b"") -> None:
+        self.net = net
+        self.kind = kind
+        self.address = address
+        self.identity = identity
+        self.inbox: deque[list[bytes]] = deque()
+        self.peers: dict[bytes, MemoryPort] = {}
+        self.topics: set[bytes] = set()
+        self.open = True
+
+    def send(self, frames: Sequence[Buffer]) -> bool:
+        """See `Port.send`."""
+        parts = [bytes(frame) for frame in frames]
+        if self.kind == "router":
+            return self._route(parts)
+        if self.kind == "publisher":
+            return self._publish(parts)
+        target = self.net.routers.get(self.address)
+        if target is None or not target.open or len(target.inbox) >= SEND_LIMIT:
+            return False
+        target.peers[self.identity] = self
+        target.inbox.append([self.identity, *parts])
+        return True
+
+    def _route(self, parts: list[bytes]) -> bool:
+        peer = self.peers.get(parts[0])
+        if peer is None or not peer.open:
+            msg = "the peer is not connected"
+            raise Unreachable(msg)
+        if len(peer.inbox) >= SEND_LIMIT:
+            return False
+        peer.inbox.append(parts[1:])
+        return True
+
+    def _publish(self, parts: list[bytes]) -> bool:
+        for port in self.net.subscribers:
+            wanted = port.open and port.address == self.address and parts[0] in port.topics
+            if wanted and len(port.inbox) < SEND_LIMIT:
+                port.inbox.append(parts)
+        return True
+
+    def recv(self) -> list[bytes] | None:
+        """See `Port.recv`."""
+        return self.inbox.popleft() if self.inbox else None
+
+    def subscribe(self, topic: bytes) -> None:
+        """See `Subscriber.subscribe`."""
+        self.topics.add(topic)
+        self._announce(b"\1" + topic)
+
+    def unsubscribe(self, topic: bytes) -> None:
+        """See `Subscriber.unsubscribe`."""
+        self.topics.discard(topic)
+        self._announce(b"\0" + topic)
+
+    def _announce(self, what: bytes) -> None:
+        publisher = self.net.publishers.get(self.address)
+        if publisher is not None and publisher.open:
+            publisher.inbox.append([what])
+
+    def close(self) -> None:
+        """See `Port.close`. What waits in it is lost, as in a killed process."""
+        self.open = False
+        self.inbox.clear()
+        for ends in (self.net.routers, self.net.publishers):
+            if ends.get(self.address) is self:
+                del ends[self.address]
+        if self in self.net.subscribers:
+            self.net.subscribers.remove(self)
+
+
+class MemoryTransport:
+    """The in-memory twin of `ZmqTransport`, for tests and for tools that need no process."""
+
+    def __init__(self, net: MemoryNet) -> None:
+        self._net = net
+        self._ports: list[MemoryPort] = []
+
+    def _port(self, kind: str, address: str, identity: bytes = b"") -> MemoryPort:
+        port = MemoryPort(self._net, kind, address, identity)
+        self._ports.append(port)
+        return port
+
+    def router(self, address: str, limit_bytes: int) -> Port:
+        """See `Transport.router`."""
+        port = self._net.routers[address] = self._port("router", address)
+        return port
+
+    def dealer(self, address: str, identity: bytes) -> Port:
+        """See `Transport.dealer`."""
+        return self._port("dealer", address, identity)
+
+    def publisher(self, address: str) -> Port:
+        """See `Transport.publisher`."""
+        port = self._net.publishers[address] = self._port("publisher", address)
+        for subscriber in self._net.subscribers:
+            if subscriber.address == address:
+                port.inbox.extend([b"\1" + topic] for topic in subscriber.topics)
+        return port
+
+    def subscriber(self, address: str) -> Subscriber:
+        """See `Transport.subscriber`."""
+        port = self._port("subscriber", address)
+        self._net.subscribers.append(port)
+        return port
+
+    def wait(self, ports: Sequence[Port], timeout_ns: int) -> list[Port]:
+        """See `Transport.wait`; never waits."""
+        return [port for port in ports if isinstance(port, MemoryPort) and port.inbox]
+
+    def wake(self) -> None:
+        """See `Transport.wake`; nothing waits here."""
+
+    def fds(self, ports: Sequence[Port]) -> list[int]:
+        """See `Transport.fds`."""
+        return []
+
+    def forget(self, port: Port) -> None:
+        """Close a port that is not needed any more."""
+        if isinstance(port, MemoryPort):
+            self._ports.remove(port)
+            port.close()
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        for port in self._ports:
+            port.close()
+        self._ports.clear()

@@ -1,0 +1,120 @@
+"""What the alarms' file keeps."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tagwerk.actors.alarms import store as module
+from tagwerk.actors.alarms.logic.book import AlarmState
+from tagwerk.actors.alarms.logic.states import Core, Phase
+from tagwerk.actors.alarms.store import AlarmStore, Key
+from tagwerk.protocols.alarms import Occurrence
+from tagwerk.protocols.errors import ConfigError
+from tagwerk.protocols.plantwide import Event
+from tagwerk.protocols.tags import PositionMark
+
+STATE = AlarmState(
+    core=Core.ACKED_LATCHING, phase=Phase.FALLING, since_ns=3, since_time_ns=2, since_value=float("inf"), number=4,
+    raised_ns=1_700_000_000_000_000_001, cleared_ns=None, acked_ns=7, acked_by="anna", comment="séen", value=81.25,
+    late=True, found_in_replay=True, last_ns=9, level=2,
+)  # fmt: skip
+POSITION = PositionMark((1 << 64) - 1, 3, 17)
+
+
+def occurrence(name: str, number: int, **fields: object) -> Occurrence:
+    plain: dict[str, object] = {"cleared_ns": None, "acked_ns": None, "acked_by": "", "comment": "", "value": 1.0}
+    return Occurrence(f"{name}-{number}", name, number * 10, **plain | fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "alarms.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[AlarmStore]:
+    opened = AlarmStore(path)
+    yield opened
+    opened.close()
+
+
+def test_all_of_a_commit_is_found_again(store: AlarmStore, path: Path) -> None:
+    event = Event(1, "anna", "desk", "ack", "a", "B", "C", "seen")
+    first = occurrence("a", 1, value=True, late=True)
+    store.commit({"cvt/0": POSITION}, {"a": STATE}, [first], [(2, b"block")], [event])
+    store.close()
+    again = AlarmStore(path)
+    assert again.positions() == {"cvt/0": POSITION}
+    assert again.states() == {"a": STATE}
+    assert again.occurrences("", 10) == (first,)
+    assert again.occurrences("", 10)[0].value is True
+    assert again.blocks() == {2: b"block"}
+    assert [found for _, found in again.outbox.page(0, 10).events] == [event]
+    assert again.outbox.dirty
+    again.close()
+
+
+def test_a_commit_that_fails_leaves_nothing(store: AlarmStore, path: Path) -> None:
+    store.commit({"cvt/0": POSITION}, {"a": STATE}, [], [])
+    broken = (None, b"x")  # an iterator that ends badly, as a full disk would in the middle
+
+    def blocks() -> Iterator[tuple[int, bytes]]:
+        yield 1, b"one"
+        raise sqlite3.OperationalError(str(broken))
+
+    later = PositionMark(1, 4, 18)
+    with pytest.raises(sqlite3.OperationalError):
+        store.commit({"cvt/0": later}, {"a": replace(STATE, number=5)}, [occurrence("a", 5)], blocks())
+    assert store.positions() == {"cvt/0": POSITION}
+    assert store.states() == {"a": STATE}
+    assert store.occurrences("", 10) == ()
+    assert store.blocks() == {}
+
+
+def test_an_occurrence_is_one_row_however_often_it_changes(store: AlarmStore) -> None:
+    store.commit({}, {}, [occurrence("a", 1)], [])
+    closed = occurrence("a", 1, cleared_ns=50, acked_ns=60, acked_by="anna", comment="ok")
+    store.commit({}, {}, [closed], [])
+    assert store.occurrences("a", 10) == (closed,)
+
+
+def test_the_newest_occurrences_come_oldest_first(store: AlarmStore) -> None:
+    store.commit({}, {}, [occurrence("a", 3), occurrence("b", 1), occurrence("a", 2)], [])
+    assert [o.occurrence for o in store.occurrences("", 2)] == ["a-2", "a-3"]
+    assert [o.occurrence for o in store.occurrences("a", 5)] == ["a-2", "a-3"]
+    assert [o.occurrence for o in store.occurrences("", -5)] == ["a-3"]
+    assert store.occurrences("nobody", 5) == ()
+
+
+def test_places_are_for_life(store: AlarmStore, path: Path) -> None:
+    assert store.keys({"a": "t", "b": "u"}) == {"a": Key(1, True), "b": Key(2, True)}
+    assert store.keys({"b": "u"}) == {"b": Key(2, False)}
+    store.close()
+    again = AlarmStore(path)
+    assert again.keys({"c": "t", "b": "v", "a": "t"}) == {"a": Key(1, False), "b": Key(2, True), "c": Key(3, True)}
+    assert again.size() == 4
+    again.close()
+
+
+def test_a_power_cut_takes_nothing_that_was_committed(store: AlarmStore) -> None:
+    assert store._rows("PRAGMA synchronous") == [(2,)]
+    assert store._rows("PRAGMA journal_mode") == [("wal",)]
+
+
+def test_another_layout_is_refused(store: AlarmStore, path: Path) -> None:
+    store._connection.execute("PRAGMA user_version = 7")
+    with pytest.raises(ConfigError, match="another layout"):
+        AlarmStore(path)
+
+
+def test_the_oldest_occurrences_go_at_a_start(store: AlarmStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.commit({}, {}, [occurrence("a", number) for number in range(1, 6)], [])
+    monkeypatch.setattr(module, "OCCURRENCES_LIMIT", 2)
+    again = AlarmStore(path)
+    assert [o.occurrence for o in again.occurrences("", 10)] == ["a-4", "a-5"]
+    again.close()

@@ -31,7 +31,7 @@ from tagwerk.runtime.transport import Transport, ZmqTransport
 from tagwerk.runtime.watcher import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
     from types import TracebackType
 
     from tagwerk.protocols.samples import Samples
@@ -76,7 +76,7 @@ class Actor(pykka.Actor):
         transport: How frames travel; ZeroMQ unless a test gives the in-memory twin.
     """
 
-    actor_inbox: Mailbox
+    actor_inbox: Mailbox  # pyright: ignore[reportIncompatibleVariableOverride]  pykka asks us for ours
     takes_samples: ClassVar[bool] = False
     """True if it has an ingest socket."""
 
@@ -197,7 +197,7 @@ class Actor(pykka.Actor):
         self.log.info("ready, incarnation %d", self.context.incarnation)
 
     @contextmanager
-    def busy(self, reason: str, limit_s: float) -> Iterator[None]:
+    def busy(self, reason: str, limit_s: float) -> Generator[None]:
         """While inside, the supervisor does not take silence for a hang, up to `limit_s`."""
         self.context.slot.write_busy(reason, self.clock.mono_ns() + int(limit_s * 1e9))
         try:

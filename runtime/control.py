@@ -220,8 +220,10 @@ class Peers:
             self._finish(token, NotSent(f"{link.name} did not do it: {header.reason}"))
         elif header.kind == Kind.REPLY and len(frames) == 2:
             reply = decode_message(frames[1])
-            refused = isinstance(reply, Refusal)
-            self._finish(header.token, Refused(reply.code, reply.message, reply.tag) if refused else reply)
+            if isinstance(reply, Refusal):
+                self._finish(header.token, Refused(reply.code, reply.message, reply.tag))
+            else:
+                self._finish(header.token, reply)
 
     def _finish(self, token: int, outcome: Outcome) -> None:
         waiting = self._waiting.pop(token, None)

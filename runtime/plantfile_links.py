@@ -130,4 +130,5 @@ def _check_needs(table: tuple[str, str], node: NodeConfig, actors: tuple[str, ..
 
 def _tag_hint(name: str, tags: Mapping[str, TagConfig]) -> str:
     hint = near(name, tags) if len(tags) <= _FEW else ""
-    return f"{hint} (did you mean that?)" if hint else "a declared tag"
+    # Tags that only a machine's code names are unknown here: whoever wants an alarm on one declares it.
+    return f"{hint} (did you mean that?)" if hint else f'a tag that is declared, as [tag."{name}"] or in a tag file'

@@ -80,7 +80,7 @@ class PlantSection(Section):
         default=1, description="shards of the table of values"
     )
     tag_files: Texts = Field(default=(), description="CSV files of tags, relative to this file")
-    group: Text = Field(default="", description="Unix group that may talk to the plant")
+    group: Text = Field(default="", description="not in this version")
 
 
 class JournalSection(Section):
@@ -93,7 +93,7 @@ class JournalSection(Section):
     cap_bytes: Annotated[int, Field(strict=True, ge=MIB)] = Field(
         default=1 << 30, description="most bytes of a shard's journal"
     )
-    cap_pct: Percent = Field(default=80.0, description="how full the file system may be, percent of its size")
+    cap_pct: Percent = Field(default=80.0, description="the same as a share of its file system, percent")
     at_cap: Literal["live_only", "drop_oldest"] = Field(default="live_only", description="what happens at the cap")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import re
 import shlex
 from collections.abc import Iterator
@@ -37,6 +36,7 @@ _INT64: Final = range(-(1 << 63), 1 << 63)
 _NUMERIC_KEYS: Final = ("unit", "display_unit", "low", "high", "write_low", "write_high", "deadband", "deadband_pct")
 _DEFAULTS: Final = MappingProxyType({key: getattr(TagConfig(name="sample"), key) for key in _NUMERIC_KEYS})
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*")
+_OTHERS: Final = 0o077  # the permissions of everybody but the owner
 _UNIT_FORM: Final = "a unit that pint knows, as in degC, bar, m**3/h or %"
 
 
@@ -44,8 +44,9 @@ def plant_problems(plant: PlantSection) -> Iterator[Problem]:
     """Give what is wrong with `[plant]`."""
     for name in sorted({name for name in plant.tag_files if plant.tag_files.count(name) > 1}):
         yield Problem(("tag_files",), "a file is named more than once", name, "each file once")
-    if plant.group and plant.group not in {group.gr_name for group in grp.getgrall()}:
-        yield Problem(("group",), "the host has no such group", plant.group, "a Unix group of this host")
+    if plant.group:
+        expected = "no such key: in this version only the user who runs the plant may talk to it"
+        yield Problem(("group",), "the key is not in this version", plant.group, expected)
 
 
 def history_problems(history: HistorySection) -> Iterator[Problem]:
@@ -171,8 +172,11 @@ def opcua_problems(link: OpcuaConfig, folder: Path) -> Iterator[Problem]:
     if link.password_file and not link.user:
         expected = "a user beside it"
         yield Problem(("password_file",), "there is a password, but no user", link.password_file, expected, ("user",))
-    if link.password_file and not (folder / link.password_file).is_file():
+    path = folder / link.password_file
+    if link.password_file and not path.is_file():
         yield Problem(("password_file",), "there is no such file", link.password_file, f"a file in {folder}")
+    elif link.password_file and path.stat().st_mode & _OTHERS:
+        yield Problem(("password_file",), "the password is open to others", link.password_file, f"chmod 600 {path}")
     if link.watchdog and (problem := node_id_problem(link.watchdog)):
         yield Problem(("watchdog",), problem, link.watchdog, NODE_ID_FORM)
 

@@ -362,7 +362,7 @@ class Cvt(Actor):
                     int(self.table.times[row]),
                     int(self.table.received[row]),
                     names.get(int(self.table.owner[row]), ""),
-                )  # fmt: skip
+                )
             )
         return TagStates(tuple(states))
 

@@ -11,7 +11,7 @@ from tagwerk.protocols.frames import Kind, OpenHeader, PublishHeader, pack_heade
 from tagwerk.protocols.link import Arrival
 from tagwerk.protocols.names import actor_name_problem
 from tagwerk.protocols.plantwide import DeadLetter
-from tagwerk.protocols.samples import decode
+from tagwerk.protocols.samples import Samples, decode
 from tagwerk.runtime.durable import BIRTH
 from tagwerk.runtime.transport import Unreachable
 

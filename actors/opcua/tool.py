@@ -1,4 +1,4 @@
-"""Looking at a server without a running plant: what it offers, what it holds, one value, one write. For the command line.
+"""Looking at a server without a running plant: what it offers, what it holds, one value, one write.
 
 Every function opens its own session and closes it. All raise `DeviceGone` if the server does not answer.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -259,11 +259,12 @@ async def _facts(client: Client, nodes: Sequence[ua.NodeId]) -> dict[ua.NodeId, 
         for number, node in enumerate(part):
             value, access, text = answers[3 * number : 3 * number + 3]
             variant = value.Value
-            known = variant is not None and not variant.is_array and variant.Value is not None
             level = access.Value.Value if access.Value is not None else 0
             described = mends.scalar(text.Value, foreign="")
             writable = isinstance(level, int) and bool(level & 2)
-            facts[node] = (variant.VariantType.name if known else "", writable, str(described or ""))
+            known = variant is not None and not variant.is_array and variant.Value is not None
+            type_name = variant.VariantType.name if variant is not None and known else ""
+            facts[node] = (type_name, writable, str(described or ""))
     return facts
 
 
@@ -316,7 +317,7 @@ class _Silent:
 
 
 @asynccontextmanager
-async def _device(url: str, security: Security | None) -> AsyncIterator[UaDevice]:
+async def _device(url: str, security: Security | None) -> AsyncGenerator[UaDevice, None]:
     mends.quiet_asyncua()
     device = UaDevice(OpcuaConfig(url=url), security or Security(), _Silent())
     try:
@@ -328,7 +329,7 @@ async def _device(url: str, security: Security | None) -> AsyncIterator[UaDevice
 
 
 @asynccontextmanager
-async def _answering(url: str) -> AsyncIterator[None]:
+async def _answering(url: str) -> AsyncGenerator[None, None]:
     try:
         yield
     except DeviceGone as error:

@@ -5,13 +5,25 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tagwerk.protocols.errors import ConfigError, ConfigErrors, LocalProtocolError
 from tagwerk.runtime.plantfile import PlantFile, as_rows, build, load, parse, schema
 from tagwerk.runtime.plantfile_models import MachineConfig
-from tagwerk.runtime.plantfile_tables import ALARM, EXTERNAL, HISTORY, JOURNAL, MACHINE, NODE, OPCUA, PLANT, TAG
+from tagwerk.runtime.plantfile_tables import (
+    ALARM,
+    EXTERNAL,
+    HISTORY,
+    JOURNAL,
+    MACHINE,
+    NODE,
+    OPCUA,
+    PLANT,
+    TAG,
+    Form,
+)
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "plant-file.md"
 
@@ -181,8 +193,13 @@ def test_a_namespace_index_is_accepted_with_a_warning(tmp_path: Path) -> None:
 
 
 def test_a_password_file_is_found_beside_the_plant_file(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("x")
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    secret.chmod(0o644)
     text = '[opcua.plc]\nurl = "opc.tcp://[::1]:4840"\nuser = "me"\npassword_file = "secret"'
+    with pytest.raises(ConfigErrors, match="open to others"):
+        parse(text, tmp_path / "p.toml")
+    secret.chmod(0o600)
     assert parse(text, tmp_path / "p.toml").opcua["plc"].user == "me"
 
 
@@ -232,7 +249,7 @@ def test_the_schema_knows_all_sections_and_keys() -> None:
 
 
 def test_the_reference_names_every_key_once() -> None:
-    forms = {
+    forms: dict[str, Form[Any]] = {
         "plant": PLANT, "journal": JOURNAL, "history": HISTORY, "tag": TAG, "alarm": ALARM, "opcua": OPCUA,
         "machine": MACHINE, "node": NODE, "external": EXTERNAL,
     }  # fmt: skip

@@ -48,10 +48,14 @@ def test_the_header_is_that_of_the_interface() -> None:
 
 
 def test_rows_become_tags_after_those_of_the_toml_text(tmp_path: Path) -> None:
-    csv = (
-        ",".join(HEADER)
-        + '\r\na.t,float,degC,"hot, very",plc,nsu=urn:x;s=T,TRUE,0,100,0.5,no,degF,hot,"x; y"\r\n\r\n a.u , bool,,,,,,,,,,,,\r\n'
-    )
+    rows = [
+        ",".join(HEADER),
+        'a.t,float,degC,"hot, very",plc,nsu=urn:x;s=T,TRUE,0,100,0.5,no,degF,hot,"x; y"',
+        "",
+        " a.u , bool,,,,,,,,,,,,",
+        "",
+    ]
+    csv = "\r\n".join(rows)
     plant = read(tmp_path, b"\xef\xbb\xbf" + csv.encode())
     assert list(plant.tags) == ["first", "a.t", "a.u"]
     tag = plant.tags["a.t"]

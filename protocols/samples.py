@@ -144,6 +144,10 @@ class Samples:
             self.catalog, self.snapshot, self.complete, self.received_ns,
         )  # fmt: skip
 
+    def at(self, time_ns: int) -> Samples:
+        """The same batch, measured at another time (UTC, ns since 1970)."""
+        return replace(self, times=np.full(len(self), time_ns, "<i8"))
+
     def _catalog(self) -> Catalog:
         if self.catalog is None:
             msg = "this batch carries handles only: names come with batches from attach()"

@@ -318,7 +318,7 @@ class Actor(pykka.Actor):
             letters = list(self.dead_letters.letters)[-max(1, message.limit) :]
             return DeadLetters(self.dead_letters.total, tuple(letters))
         if isinstance(message, ReadOutbox) and self.outbox is not None:
-            return self.outbox.page(message.after, message.limit)
+            return self.outbox.page(message.after, message.limit, message.box)
         return self.on_message(message, sender)
 
 

@@ -293,6 +293,24 @@ class Plant:
         ticket = _result(self._publish_future(samples, limit_s, backfill=backfill), limit_s + 1.0)
         judge_ticket(ticket, self._table)
 
+    def publish_soon(
+        self, samples: Samples, *, timeout_s: float | None = None, backfill: bool = False
+    ) -> Future[None]:
+        """Publish without waiting: the future ends as `publish` would. Many may be out at a time."""
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        outcome: Future[None] = Future()
+
+        def judged(future: Future[Ticket]) -> None:
+            try:
+                judge_ticket(future.result(), self._table)
+            except TagwerkError as error:
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(None)
+
+        self._publish_future(samples, limit_s, backfill=backfill).add_done_callback(judged)
+        return outcome
+
     def _publish_future(self, samples: Samples, limit_s: float, *, backfill: bool) -> Future[Ticket]:
         engine = self._engine
         until = time.monotonic() + limit_s
@@ -469,8 +487,8 @@ def in_unit(tag: TagDef, value: float | int | bool | str, unit: str | None) -> f
 
     try:
         return units.convert(float(value), unit, tag.unit)
-    except ConfigError as error:
-        raise Refused(RefusedCode.WRONG_TYPE, f"{tag.name} is in {tag.unit}: {error}", tag.name) from error
+    except Refused as error:
+        raise Refused(error.code, f"{tag.name} is in {tag.unit}: {error.message}", tag.name) from error
 
 
 _REASONS: Final = {

@@ -146,13 +146,14 @@ class Peers:
         self._next_token += 1
         deadline_ns = self._clock.mono_ns() + int(timeout_s * SECOND_NS)
         waiting = _Waiting(to, then, 0, deadline_ns)
-        self._waiting[token] = waiting
         try:
+            # Sent before it waits: a peer found restarted here ends what waits for its predecessor, not this.
             waiting.number = self._send(to, message, Kind.ASK, token, timeout_s)
         except TagwerkError as error:
             failed = error if isinstance(error, NotSent) else NotSent(str(error))
-            self._reactor.after(0, lambda: self._finish(token, failed))
+            self._reactor.after(0, lambda: then(failed))
             return
+        self._waiting[token] = waiting
         waiting.timer = self._reactor.after(timeout_s, lambda: self._expire(token))
 
     def _send(self, to: str, message: Message, kind: Kind, token: int, timeout_s: float) -> int:

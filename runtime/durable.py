@@ -125,16 +125,27 @@ class DurableReader:
         self._again = False
         self._actor.ask(self.shard, ReadJournal(self._actor.name, self.after), self._answered, 10.0)
 
+    def _records(self, page: JournalPage) -> list[JournalRecord]:
+        records: list[JournalRecord] = []
+        for body in page.records:
+            try:
+                records.append(read_record(body))
+            except RemoteProtocolError as error:  # it would come again for ever
+                self._actor.log.error("%s: a record is left out: %s", self.shard, error)
+        return records
+
     def _answered(self, outcome: Outcome) -> None:
-        self._asking = False
         if not isinstance(outcome, JournalPage):
+            self._asking = False
             if isinstance(outcome, Refused):
                 self._actor.log.warning("%s gives no journal: %s", self.shard, outcome)
             self._actor.after(RETRY_S, self._later)
             return
-        if outcome.records or outcome.hole is not None or not self.live:
-            self._on_page(outcome, [read_record(body) for body in outcome.records])
+        # An empty page at the end is a beat: no later record is older, so timers may run up to it.
+        if outcome.records or outcome.hole is not None or outcome.at_end:
+            self._on_page(outcome, self._records(outcome))
         self.after = outcome.position
+        self._asking = False
         if not outcome.at_end:
             self._pull()
             return

@@ -18,10 +18,17 @@ LSB_FAILED: Final = 1
 LSB_USAGE: Final = 2
 
 
+class Options(Protocol):
+    """What `supervisorctl` has read."""
+
+    here: str  # the folder of its configuration
+
+
 class Controller(Protocol):
     """What `supervisorctl` lends to its plugins."""
 
     exitstatus: int
+    options: Options
 
     def output(self, message: str) -> None:
         """Print a line."""
@@ -86,5 +93,10 @@ class ActorsPlugin(ControllerPluginBase):  # type: ignore[misc]
 
 
 def make_plugin(controller: Controller, home: str) -> ActorsPlugin:
-    """Make the plugin; named in `[ctlplugin:tagwerk]`, whose `home` is given here."""
-    return ActorsPlugin(controller, Home(Path(home)))
+    """Make the plugin.
+
+    Args:
+        controller: `supervisorctl` itself.
+        home: As in `[ctlplugin:tagwerk]`: absolute, or relative to the configuration's folder.
+    """
+    return ActorsPlugin(controller, Home(Path(controller.options.here) / home))

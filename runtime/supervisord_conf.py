@@ -33,6 +33,7 @@ supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
 serverurl=unix://{run}/supervisord.sock
 
 ; `supervisorctl actors`, `supervisorctl actor restart|stop|start|revive NAME`
+; The home is relative to this file: supervisord does not expand its variables in this section.
 [ctlplugin:tagwerk]
 supervisor.ctl_factory=tagwerk.runtime.supervisor_plugin:make_plugin
 home={home}
@@ -69,7 +70,7 @@ def default_conf() -> str:
         title="The example plant: `supervisord -c supervisord.conf`, from anywhere.",
         state=HERE,
         run=HERE,
-        home=f"{HERE}/var",
+        home="var",
         home_word=f'"{HERE}/var"',
         plant_word=f'"{HERE}/examples/brewhouse/plant.toml"',
         python=f'"{HERE}/.venv/bin/python"',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
 from tagwerk.actors.historian.logic import DiskLevel, disk_level
@@ -41,7 +42,8 @@ class Upkeep:
         self._store = store
         self._keep_ns = None if retention_days is None else int(retention_days * NS_PER_DAY)
         self._recent_rows = recent_rows
-        self._moved_tag: int | None = None
+        self._slices: deque[int] = deque()
+        self._moved_tag = -1
         self._swept_tag: int | None = None
         self._next_sweep_ns = 0
 
@@ -53,12 +55,20 @@ class Upkeep:
     @property
     def moving(self) -> bool:
         """True if recent rows wait to be moved: `move` again soon."""
-        return self._moved_tag is not None or self._store.recent_rows >= self._recent_rows
+        return bool(self._slices) or self._store.recent_rows >= self._recent_rows
 
     def move(self) -> None:
         """Move one slice of recent rows. What arrives meanwhile for tags that were passed waits for the next round."""
+        if not self._slices:
+            self._plan()
+        last_tag = self._slices.popleft()
         with self._store.transaction():
-            self._moved_tag = self._store.move(-1 if self._moved_tag is None else self._moved_tag)
+            self._store.move(self._moved_tag, last_tag)
+        self._moved_tag = last_tag
+
+    def _plan(self) -> None:
+        self._slices.extend(self._store.slices())
+        self._moved_tag = -1
 
     def sweep(self, now_ns: int, mono_ns: int) -> int:
         """Delete one slice of what is older than the retention.
@@ -75,9 +85,8 @@ class Upkeep:
         before_ns = now_ns - self._keep_ns
         if self._swept_tag is None:
             self._swept_tag = -1
-            if self._store.recent_rows and self._moved_tag is None:
-                self._moved_tag = -1  # old rows of a quiet plant lie in `recent` still
-                return 0
+            if not self.moving:
+                self._plan()  # old rows of a quiet plant lie in `recent` still
         if self.moving:
             return 0
         with self._store.transaction():

@@ -235,13 +235,13 @@ class MachineActor(Actor):
     def _write(self, wire: Wire, value: Value) -> None:
         self._plan.hand(wire.name, value)
         try:
-            message = WriteTag(
-                wire.tag.handle, wire.to_tag(value), by=self.name, lease=self.name if wire.owner else "",
-            )  # fmt: skip
+            plain = wire.to_tag(value)
         except Refused as refused:
             # As a message of its own: the machine's hook must not run in the middle of a handover.
             self.after(0, partial(self._on_written, wire, refused))
             return
+        # Named even where no device keeps a lease: it says that this is a machine's cycle, not somebody's decision.
+        message = WriteTag(wire.tag.handle, plain, by=self.name, lease=self.name)
         self.ask(f"cvt/{wire.tag.shard}", message, partial(self._on_written, wire), timeout_s=WRITE_TIMEOUT_S)
 
     def _on_written(self, wire: Wire, outcome: Outcome) -> None:

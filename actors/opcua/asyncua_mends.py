@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -208,6 +209,10 @@ def abort(client: Client) -> None:
     """Drop the connection now: nothing of what was sent is to reach a server that comes back later."""
     protocol = client.uaclient.protocol
     if protocol is not None and protocol.transport is not None:
+        # A reset instead of a goodbye: what the server has not read yet is not delivered after it.
+        connection = protocol.transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         protocol.transport.abort()
     client.uaclient.pre_request_hook = None
     client.uaclient.disconnect_socket()

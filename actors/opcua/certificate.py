@@ -67,6 +67,12 @@ def pin_server(client: Client, directory: Path) -> bool:
     return True
 
 
+def pin_hint(directory: Path | None) -> str:
+    """What to say when a secured channel cannot be opened: a new certificate looks like a broken connection."""
+    pin = None if directory is None else directory / "server.der"
+    return f" (if the server has a new certificate, remove {pin})" if pin is not None and pin.exists() else ""
+
+
 def own_certificate(directory: Path) -> tuple[bytes, bytes]:
     """Our certificate (DER) and key (PEM), made if they are not there."""
     certificate, key = directory / "own.der", directory / "own.pem"

@@ -17,7 +17,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import BadTimeout, BadTooManyOperations, BadTooManyPublishRequests, UaError, UaStatusCodeError
 
 from tagwerk.actors.opcua import asyncua_mends as mends
-from tagwerk.actors.opcua.certificate import pin_server, secure
+from tagwerk.actors.opcua.certificate import pin_hint, pin_server, secure
 from tagwerk.actors.opcua.device import DeviceEvents, Interval, Reading
 from tagwerk.actors.opcua.logic.items import CHUNK_ITEMS
 from tagwerk.actors.opcua.nodeids import BAD_NODE_ID_INVALID, Namespaces
@@ -32,6 +32,7 @@ CONNECT_LIMIT_S: Final = 4.0
 REQUEST_LIMIT_S: Final = 4.0
 PROBE_LIMIT_S: Final = 1.0
 CLOSE_LIMIT_S: Final = 0.5
+CLOSE_FRESH_NS: Final = 1_200_000_000  # a server that was silent for longer gets no goodbye: it would not answer
 KEEPALIVE_S: Final = 1.0
 PUBLISH_REQUESTS: Final = 2  # one on its way back while the other waits on the server; more irritates small servers
 NOTIFICATIONS_LIMIT: Final = 5_000  # values in one response: what is read without a pause
@@ -106,7 +107,7 @@ class UaDevice:
             self._signed()
             await self._learn_namespaces()
         except mends.NONSENSE as error:
-            raise DeviceGone(mends.reason(error)) from error
+            raise DeviceGone(mends.reason(error) + pin_hint(self._security.directory)) from error
         if self._security.directory is not None and pin_server(client, self._security.directory):
             _log.warning("%s: the server's certificate is trusted from now on", self._config.url)
         self._spawn(self._renew())
@@ -192,7 +193,7 @@ class UaDevice:
 
     async def close(self) -> None:
         """End everything; see `Device.close`."""
-        alive = not self._over and self._last_sign_ns > 0
+        alive = not self._over and time.monotonic_ns() - self._last_sign_ns < CLOSE_FRESH_NS
         self._over = True
         for task in self._tasks:
             task.cancel()

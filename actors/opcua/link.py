@@ -173,11 +173,11 @@ class Link:
         return 1 if self._served else failures + 1
 
     async def _serve(self, device: Device) -> None:
-        """Safe values first, then the birth, then the data; and then all that goes on as long as the session lives."""
-        if self.first_act is not None:
-            await self.first_act()
+        """The birth, safe values before all else, the data; and then what goes on as long as the session lives."""
         self._sink.begin_session()
         self._again.clear()
+        if self.first_act is not None:
+            await self.first_act()
         await self._subscribe(device)
         self._served = True
         self._unmark()

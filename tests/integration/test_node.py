@@ -17,7 +17,9 @@ from tagwerk.protocols.errors import Unavailable
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.node_ctl import NodeCtl
 from tagwerk.runtime.page import Page, PeerState, SlotView
+from tagwerk.runtime.process import Identity
 from tagwerk.runtime.status import status_rows
+from tagwerk.runtime.supervisord_conf import write_supervisord_conf
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +99,8 @@ class Rig:
         for node in self.nodes:
             node.kill()
             node.wait()
+        for process in self.processes():  # a node that outlived its supervisord
+            process.kill()
         self.until(lambda: not self.processes())
         run = self.home.run.resolve()
         if run.is_dir():
@@ -281,7 +285,7 @@ def test_external_programs_live_and_die_like_actors(make: Callable[..., Rig]) ->
     successor = rig.slot("external/plc").pid
     node.kill()
     node.wait()
-    rig.until(lambda: not psutil.pid_exists(successor))
+    rig.until(lambda: Identity.of(successor) is None)
 
 
 def test_a_child_inherits_nothing_of_the_node(make: Callable[..., Rig]) -> None:
@@ -303,3 +307,48 @@ def test_a_wrong_plant_file_ends_the_node_with_2(make: Callable[..., Rig]) -> No
     rig = make()
     rig.plant.write_text("[plant]\nshards = -1\nnmae = 'x'\n")
     assert rig.start().wait(DEADLINE_S) == 2
+
+
+def supervisorctl(configuration: Path, *words: str) -> str:
+    command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(configuration), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+def test_supervisord_keeps_the_node_and_knows_the_actors(make: Callable[..., Rig]) -> None:
+    rig = make()
+    configuration = write_supervisord_conf(rig.home, rig.plant)
+    node_command = f"command={sys.executable} {SCRIPT} {rig.home.root} {rig.plant}"
+    lines = configuration.read_text().splitlines()
+    configuration.write_text("\n".join(node_command if line.startswith("command=") else line for line in lines))
+
+    def node() -> int:
+        pid = Page.open(rig.home.file("node/main", "page")).node.pid
+        return pid if rig.slot("alarms/0").state is PeerState.RUNNING and Identity.of(pid) else 0
+
+    def supervise() -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-s", "-c", str(configuration)]
+        rig.nodes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
+        return rig.nodes[-1]
+
+    first = supervise()
+    rig.until(lambda: node() > 0)
+    rig.until(lambda: "node:main" in supervisorctl(configuration, "status"))
+    assert "RUNNING" in supervisorctl(configuration, "actors")
+    assert "cvt/0 is RUNNING" in supervisorctl(configuration, "actor", "restart", "cvt/0")
+    assert rig.slot("cvt/0").incarnation == 2
+
+    killed = node()
+    os.kill(killed, signal.SIGKILL)
+    rig.until(lambda: node() not in (0, killed))
+
+    survivor = node()
+    first.kill()
+    first.wait()
+    assert NodeCtl(rig.home).call("restart", "cvt/0").ok, "without supervisord the plant runs on"
+    second = supervise()
+    rig.until(lambda: node() not in (0, survivor))
+    assert Identity.of(survivor) is None
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(DEADLINE_S) == 0
+    assert not rig.processes()
+    assert [path.name for path in rig.home.run.iterdir()] == ["supervisord.conf"]

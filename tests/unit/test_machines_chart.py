@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from statemachine import State
+
 from tagwerk.actors.machines import Input, Machine, Output, Parameter
 from tagwerk.actors.machines.machine import operator_events
 from tagwerk.actors.machines.stage import Stage

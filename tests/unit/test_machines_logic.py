@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tagwerk.actors.machines.logic import Gate, Grid, Leases, OutputPlan, Phase, WatchedTags, same
 from tagwerk.protocols import quality as q
 

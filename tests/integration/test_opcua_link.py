@@ -1,0 +1,298 @@
+"""The link against a real asyncua server in a process of its own: killed, stopped, late, secured."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tagwerk.actors.opcua import tool
+from tagwerk.actors.opcua.asyncua_mends import quiet_asyncua
+from tagwerk.actors.opcua.client import UaDevice
+from tagwerk.actors.opcua.link import Link
+from tagwerk.actors.opcua.logic.items import ItemTable
+from tagwerk.actors.opcua.security import Security
+from tagwerk.actors.opcua.writer import Writer
+from tagwerk.protocols import quality as q
+from tagwerk.protocols.errors import DeviceGone, Refused
+from tagwerk.protocols.message import Refusal
+from tagwerk.protocols.samples import Samples, ValueType
+from tagwerk.protocols.tags import TagDef, TagWritten
+from tagwerk.runtime.clock import SystemClock
+from tagwerk.runtime.plantfile_models import OpcuaConfig
+
+pytestmark = pytest.mark.slow
+
+NAMES = {"double": "float", "int": "int", "bool": "bool", "text": "str", "readonly": "float", "counter": "int",
+         "late": "float", "array": "float"}  # fmt: skip
+HANDLES = {name: number for number, name in enumerate(NAMES, 1)}
+
+
+class PlcProcess:
+    """The server, under our thumb."""
+
+    def __init__(self, secure: Path | None = None) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"opc.tcp://127.0.0.1:{self.port}/"
+        self._secure = str(secure or "")
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self, late_s: float = 0.05) -> None:
+        script = Path(__file__).with_name("opcua_server.py")
+        self._process = subprocess.Popen(
+            [sys.executable, str(script), str(self.port), str(late_s), self._secure],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "up\n"
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+
+@pytest.fixture
+def plc() -> Iterator[PlcProcess]:
+    process = PlcProcess()
+    try:
+        process.start()
+        yield process
+    finally:
+        process.kill()
+
+
+class Shown:
+    """What an operator would see."""
+
+    def __init__(self) -> None:
+        self.now: dict[int, tuple[Any, int, int]] = {}
+        self.births = 0
+        self.counters: list[int] = []
+
+    def begin_session(self) -> None:
+        self.births += 1
+
+    def publish(self, samples: Samples) -> None:
+        values = [None] * len(samples) if samples.kind is ValueType.QUALITY else list(samples.values)
+        columns = zip(samples.tags.tolist(), values, samples.times.tolist(), samples.quality.tolist(), strict=True)
+        for tag, value, at_ns, quality in columns:
+            kept = self.now.get(tag, (None, 0, 0))[0] if samples.kind is ValueType.QUALITY else value
+            self.now[tag] = (kept, quality, at_ns)
+            if tag == HANDLES["counter"] and value is not None:
+                self.counters.append(int(value))
+
+    def quality(self, name: str) -> int:
+        return self.now.get(HANDLES[name], (None, q.BAD_WAITING_FOR_INITIAL_DATA, 0))[1]
+
+    def value(self, name: str) -> Any:
+        return self.now.get(HANDLES[name], (None, 0, 0))[0]
+
+
+async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> float:
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < limit_s, "it did not happen in time"
+        await asyncio.sleep(0.005)
+    return time.monotonic() - start
+
+
+Story = Callable[[Link, Shown, Writer], Awaitable[None]]
+
+
+def play(plc: PlcProcess, story: Story, **config: Any) -> None:
+    """Run a story beside a link; afterwards nothing may be left."""
+    security: Security = config.pop("security", Security())
+
+    async def live() -> None:
+        tags = [
+            TagDef(HANDLES[name], name, kind, 0, node=f"nsu=urn:tagwerk:test;s={name}", writable=True)
+            for name, kind in NAMES.items()
+        ]
+        settings = OpcuaConfig(url=plc.url, publish_interval_s=0.05, sample_interval_s=0.05, **config)
+        shown = Shown()
+        link = Link(
+            settings, ItemTable(tags), lambda events: UaDevice(settings, security, events), shown, SystemClock(),
+            random.random, logging.getLogger("link"),
+        )  # fmt: skip
+        writer = Writer(SystemClock(), lambda: link.device, link.take_reading)
+        life = asyncio.create_task(link.run())
+        try:
+            await until(lambda: life.done() or shown.quality("double") == q.GOOD)
+            await story(link, shown, writer)
+        finally:
+            life.cancel()
+            (ended,) = await asyncio.gather(life, return_exceptions=True)
+        assert isinstance(ended, asyncio.CancelledError)
+        await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, limit_s=2.0)
+
+    quiet_asyncua()
+    asyncio.run(live())
+
+
+def test_values_of_every_type_and_the_reason_of_what_is_missing(plc: PlcProcess) -> None:
+    async def story(link: Link, shown: Shown, writer: Writer) -> None:
+        await until(lambda: shown.value("counter") is not None and shown.quality("late") == q.GOOD)
+        assert shown.value("double") == 1.5
+        assert shown.value("int") == 7
+        assert shown.value("bool") is True or shown.value("bool") == 1
+        assert shown.value("text") == "hello"
+        assert shown.quality("array") == q.BAD_TYPE_MISMATCH
+        await until(lambda: len(shown.counters) > 30)
+        first, last = shown.counters[0], shown.counters[-1]
+        assert shown.counters == list(range(first, last + 1))  # nothing lost, nothing twice
+
+    play(plc, story)
+
+
+def test_writes_in_the_nodes_own_type(plc: PlcProcess) -> None:
+    async def story(link: Link, shown: Shown, writer: Writer) -> None:
+        tags = {name: TagDef(HANDLES[name], name, kind, 0, node=f"nsu=urn:tagwerk:test;s={name}", writable=True)
+                for name, kind in NAMES.items()}  # fmt: skip
+
+        async def write(name: str, value: Any) -> Any:
+            return await writer.write(tags[name], value, 0, lambda: None)
+
+        for name, value in [("double", 65), ("int", 12), ("bool", False), ("text", "grün")]:
+            answer = await write(name, value)
+            assert isinstance(answer, TagWritten), answer
+            assert answer.value == value
+            assert shown.value(name) == value
+        for name, value, code in [
+            ("int", 40_000, "OutOfRange"), ("readonly", 1.0, "ReadOnly"), ("array", 1.0, "WrongType"),
+        ]:  # fmt: skip
+            answer = await write(name, value)
+            assert isinstance(answer, Refusal), answer
+            assert answer.code == code
+
+    play(plc, story)
+
+
+def test_a_killed_server_is_seen_at_once_and_a_new_one_soon_with_its_late_node(plc: PlcProcess) -> None:
+    async def story(link: Link, shown: Shown, writer: Writer) -> None:
+        await until(lambda: shown.quality("late") == q.GOOD)
+        killed_ns = time.time_ns()
+        plc.kill()
+        took_s = await until(lambda: shown.quality("double") == q.BAD_NO_COMMUNICATION)
+        logging.getLogger("measured").info("kill -9 to BadNoCommunication: %.0f ms", took_s * 1000)
+        assert took_s < 3.0
+        assert abs(shown.now[HANDLES["double"]][2] - killed_ns) < 1_000_000_000
+        assert shown.value("double") == 1.5
+        await asyncio.get_running_loop().run_in_executor(None, plc.start, 3.0)
+        took_s = await until(lambda: shown.quality("double") == q.GOOD)
+        logging.getLogger("measured").info("server up to Good: %.0f ms", took_s * 1000)
+        assert took_s < 5.0
+        assert shown.births == 2
+        await until(lambda: shown.quality("late") == q.BAD_NODE_ID_UNKNOWN)
+        await until(lambda: shown.quality("late") == q.GOOD)
+
+    play(plc, story)
+
+
+def test_a_stopped_server_is_seen_in_two_seconds_and_comes_back_even_if_it_is_killed_then(plc: PlcProcess) -> None:
+    async def story(link: Link, shown: Shown, writer: Writer) -> None:
+        await until(lambda: shown.quality("late") == q.GOOD)
+        plc.signal(signal.SIGSTOP)
+        took_s = await until(lambda: shown.quality("double") == q.BAD_NO_COMMUNICATION)
+        logging.getLogger("measured").info("SIGSTOP to BadNoCommunication: %.0f ms", took_s * 1000)
+        assert took_s < 3.0
+        await asyncio.sleep(1.0)
+        plc.signal(signal.SIGCONT)
+        took_s = await until(lambda: shown.quality("double") == q.GOOD)
+        logging.getLogger("measured").info("SIGCONT to Good: %.0f ms", took_s * 1000)
+        assert took_s < 6.0
+        plc.kill()
+        await until(lambda: shown.quality("double") == q.BAD_NO_COMMUNICATION)
+        await asyncio.get_running_loop().run_in_executor(None, plc.start)
+        await until(lambda: shown.quality("late") == q.GOOD and shown.quality("counter") == q.GOOD)
+
+    play(plc, story)
+
+
+def test_the_watchdog_node_toggles(plc: PlcProcess) -> None:
+    async def story(link: Link, shown: Shown, writer: Writer) -> None:
+        seen: set[bool] = set()
+        deadline = time.monotonic() + 10
+        while seen != {True, False}:
+            assert time.monotonic() < deadline
+            assert link.device is not None
+            (reading,) = await link.device.read(["nsu=urn:tagwerk:test;s=watchdog"])
+            seen.add(bool(reading.value))
+
+    play(plc, story, watchdog="nsu=urn:tagwerk:test;s=watchdog", watchdog_period_s=0.1)
+
+
+def test_an_encrypted_channel_pins_the_server_and_refuses_another(tmp_path: Path) -> None:
+    ours = tmp_path / "link"
+    ours.mkdir()
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    plc = PlcProcess(tmp_path / "one")
+    impostor = PlcProcess(tmp_path / "two")
+    impostor.port, impostor.url = plc.port, plc.url
+    security = Security("sign_and_encrypt", ours, "anna", "geheim")
+
+    async def story(link: Link, shown: Shown, writer: Writer) -> None:
+        assert (ours / "server.der").read_bytes() == (tmp_path / "one" / "server.der").read_bytes()
+        assert (ours / "own.pem").stat().st_mode & 0o077 == 0
+        plc.kill()
+        await asyncio.get_running_loop().run_in_executor(None, impostor.start)
+        await asyncio.sleep(3.0)
+        assert shown.quality("double") == q.BAD_NO_COMMUNICATION
+        impostor.kill()
+        await asyncio.get_running_loop().run_in_executor(None, plc.start)
+        await until(lambda: shown.quality("double") == q.GOOD)
+
+    try:
+        plc.start()
+        play(plc, story, security=security)
+    finally:
+        plc.kill()
+        impostor.kill()
+
+
+def test_the_tool_without_a_plant(plc: PlcProcess) -> None:
+    async def story() -> None:
+        (endpoint,) = await tool.discover(plc.url)
+        assert endpoint.security_mode == "None"
+        rows = [row async for row in tool.browse(plc.url)]
+        by_node = {row.node: row for row in rows}
+        assert len(by_node) == len(rows)  # the cycle was walked once
+        row = by_node["nsu=urn:tagwerk:test;s=int"]
+        assert (row.type_name, row.tag_type, row.writable, row.tag_name) == ("Int16", "int", True, "plant.int")
+        assert row.csv_row("opcua/plc")["node"] == "nsu=urn:tagwerk:test;s=int"
+        assert not by_node["nsu=urn:tagwerk:test;s=readonly"].writable
+        assert by_node["nsu=urn:tagwerk:test;s=array"].tag_type == ""
+        few = [row async for row in tool.browse(plc.url, "nsu=urn:tagwerk:test;s=plant", 1, 5)]
+        assert len(few) == 5
+        written = await tool.write(plc.url, "nsu=urn:tagwerk:test;s=int", "12")
+        assert written.reading.value == 12
+        assert (await tool.read(plc.url, "nsu=urn:tagwerk:test;s=int")).reading.value == 12
+        with pytest.raises(Refused):
+            await tool.write(plc.url, "nsu=urn:tagwerk:test;s=int", "twelve")
+        plc.kill()
+        with pytest.raises(DeviceGone):
+            await tool.read(plc.url, "i=2258")
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(story())

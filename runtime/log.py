@@ -13,14 +13,17 @@ ROTATE_BYTES: Final = 10_000_000  # looked at when a process starts; the file be
 
 
 class _Form(logging.Formatter):
-    """Time (RFC 3339, UTC), actor, level, logger, text. A record starts in column 0, its further lines do not."""
+    """Time (RFC 3339, UTC), actor, level, text, and the logger if it is a library's. A record starts in column 0, its further lines do not."""
 
     def __init__(self, actor: str) -> None:
-        super().__init__(f"%(asctime)s.%(msecs)03dZ {actor} %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+        super().__init__(f"%(asctime)s.%(msecs)03dZ {actor} %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
         self.converter = time.gmtime
+        self._actor = actor
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\n", "\n    ")
+        text = super().format(record).replace("\n", "\n    ")
+        ours = record.name == self._actor or record.name.startswith(("tagwerk.", "__main__"))
+        return text if ours else f"{text} ({record.name})"
 
 
 def redirect_output(path: Path) -> None:

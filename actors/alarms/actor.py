@@ -44,6 +44,9 @@ LOOK_S: Final = 1.0
 READ_LIMIT: Final = 10_000
 """Tags in one question to a shard."""
 LOAD_LIMIT_S: Final = 60.0
+LOOK_CLOSELY_S: Final = 0.005
+"""Shortest time between two looks into a journal: at a thousand samples a second one page carries many."""
+LOOK_IDLY_S: Final = 1.0
 NORMAL: Final = "A"
 _NS_PER_S: Final = 1_000_000_000
 
@@ -64,11 +67,14 @@ class Alarms(Actor):
         """Load all states, then read on in each journal where the last commit left off."""
         with self.busy("load the alarms", LOAD_LIMIT_S):
             self._load()
+        alarmed = {config.tag for config in self.context.plant.alarms.values()}
+        watched = [tag for name, tag in self.definitions.by_name.items() if name in alarmed]
         for number in range(self.context.plant.plant.shards):
             # Also of shards without an alarm: a place that never moves would keep their journals from being cut.
             shard = f"cvt/{number}"
             page = partial(self._on_page, number)
-            self._readers[shard] = DurableReader(self, shard, self._positions.get(shard), page)
+            every_s = LOOK_CLOSELY_S if any(tag.shard == number for tag in watched) else LOOK_IDLY_S
+            self._readers[shard] = DurableReader(self, shard, self._positions.get(shard), page, every_s)
         self._look()
         self.every(LOOK_S, self._look)
         self.ready()

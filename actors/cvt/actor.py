@@ -267,7 +267,7 @@ class Cvt(Actor):
     def _second(self) -> None:
         now_ns, mono_ns = self.clock.now_ns(), self.clock.mono_ns()
         self.desk.beat()
-        self.feed.beat(now_ns, mono_ns)
+        self.feed.beat(mono_ns)
         self.journal.tick(mono_ns)
         for row, tag in enumerate(self.table.tags):
             if tag.stale_after_s is not None and q.is_good(int(self.table.quality[row])):

@@ -38,6 +38,7 @@ class Feed:
         self.position = 0
         self._changes: list[Change] = []
         self.rung = False
+        self._beat_due = False
         self.dropped = 0
         """Frames that the socket did not take: their watchers see the gap."""
 
@@ -96,21 +97,24 @@ class Feed:
         for view in self._views.values():
             for batches, upto, received_ns in frames_for(view, changes):
                 self._send(view, encode(batches), upto, received_ns, beat=False)
-            if view.greet:
+            if view.greet or self._beat_due:
                 view.greet = False
                 self._send(view, b"", self.position, now_ns, beat=True)
+        self._beat_due = False
         if self.rung:
             self.rung = False
             header = pack_feed_header(self._revision, self._incarnation, 0, self.position, now_ns, beat=True)
             self._port.send([BELL_TOPIC, header, b""])
 
-    def beat(self, now_ns: int, mono_ns: int) -> None:
-        """Once a second: every view hears that we live; views that nobody renews end."""
-        for topic, view in list(self._views.items()):
-            if view.lease_until_ns < mono_ns:
-                del self._views[topic]
-            else:
-                self._send(view, b"", self.position, now_ns, beat=True)
+    def beat(self, mono_ns: int) -> None:
+        """Once a second: every view hears at the next flush that we live; views that nobody renews end.
+
+        Not before that flush: a beat tells that nothing else happened up to its position, and what was applied in
+        this drain is not published yet.
+        """
+        self._beat_due = True
+        for topic in [topic for topic, view in self._views.items() if view.lease_until_ns < mono_ns]:
+            del self._views[topic]
 
     def _send(self, view: View, body: bytes, upto: int, received_ns: int, *, beat: bool) -> None:
         header = pack_feed_header(self._revision, self._incarnation, view.sent, upto, received_ns, beat=beat)

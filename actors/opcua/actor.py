@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import sqlite3
 from functools import partial
 from pathlib import Path
 from typing import Final, final
+
+from sqlite_utils import Database
 
 from tagwerk.actors.opcua.asyncua_mends import quiet_asyncua
 from tagwerk.actors.opcua.client import UaDevice
@@ -20,9 +24,11 @@ from tagwerk.actors.opcua.security import Security, read_password
 from tagwerk.actors.opcua.writer import Writer
 from tagwerk.protocols.errors import ConfigError, Refused, RefusedCode
 from tagwerk.protocols.message import Message, Refusal
+from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.tags import DropLease, HoldLease, SetOutput, TagDef, TagWritten
 from tagwerk.runtime.actor import AsyncActor, Later, Sender
 from tagwerk.runtime.context import ActorContext
+from tagwerk.runtime.outbox import Outbox
 from tagwerk.runtime.plantfile_models import OpcuaConfig
 
 COUNTERS: Final = ("values", "overflows", "gaps", "connects", "batches dropped", "writes")
@@ -45,6 +51,7 @@ class OpcuaLink(AsyncActor):
         self._writes = 0
         self._stopping = False
         self._jobs: set[asyncio.Task[None]] = set()
+        self._told_refused: set[tuple[int, str]] = set()
 
     def on_start(self) -> None:
         """Build the link and start it; its first connection is tried at once.
@@ -55,6 +62,7 @@ class OpcuaLink(AsyncActor):
         quiet_asyncua()
         config = self._config()
         security = self._security(config)
+        self._open_outbox()
         self._items = ItemTable(self.definitions.of_source(self.name))
         publisher = self.publisher()
         publisher.on_refused = self._refused
@@ -66,10 +74,12 @@ class OpcuaLink(AsyncActor):
         self._writer = Writer(self.clock, lambda: self._link.device, self._link.take_reading)
         store = LeaseFile(self.context.home.actor_data(self.name) / "leases.msgpack")
         self._keeper = LeaseKeeper(
-            self._items.by_handle, store, self._writer, self.clock, self.after, self._safe_values_due, self.log
-        )
+            self._items.by_handle, store, self._writer, self.clock, self.after, self._safe_values_due,
+            partial(self._audit, "lease"), self.log,
+        )  # fmt: skip
         self._keeper.restore()
         self._link.first_act = self._keeper.write_due
+        self._link.on_connection = self._connection
         publisher.open_all()
         self._ready_by_ns = self.clock.mono_ns() + round(READY_LIMIT_S * 1e9)
         self._when_open()
@@ -118,7 +128,9 @@ class OpcuaLink(AsyncActor):
         if isinstance(outcome, TagWritten):
             self._writes += 1
             self._keeper.overwritten(tag.handle)
-        self.log.info("write %s = %r by %s: %s", tag.name, message.value, message.by or "?", _outcome_text(outcome))
+        # The shard has the audit; this is for who looks for the reason of a write that was not done.
+        level = logging.DEBUG if isinstance(outcome, TagWritten) else logging.INFO
+        self.log.log(level, "write %s = %r by %s: %s", tag.name, message.value, message.by or "?", outcome)
         later.reply(outcome)
 
     def _safe_values_due(self) -> None:
@@ -158,6 +170,23 @@ class OpcuaLink(AsyncActor):
         else:
             self.after(0.01, self._when_open)
 
+    def _open_outbox(self) -> None:
+        path = self.context.home.actor_data(self.name) / "outbox.db"
+        self._outbox_db = sqlite3.connect(path)
+        database = Database(self._outbox_db)
+        database.execute("PRAGMA synchronous=FULL")
+        database.enable_wal()
+        self.outbox = Outbox(self._outbox_db)
+
+    def _connection(self, connected: bool, reason: str) -> None:
+        self._audit("link", self.name, "connected" if connected else "lost", reason)
+
+    def _audit(self, kind: str, target: str, after: str, reason: str) -> None:
+        """What nobody but this link knows: connections, leases that lapsed, safe values."""
+        if self.outbox is not None:
+            with self._outbox_db:
+                self.outbox.put(Event(self.clock.now_ns(), self.name, "", kind, target, "", after, reason))
+
     def _count(self) -> None:
         counts = self._link.counts
         row = (
@@ -167,11 +196,6 @@ class OpcuaLink(AsyncActor):
             self.context.slot.write_counter(number, value)
 
     def _refused(self, handle: int, code: str) -> None:
-        self.log.error("the shard refused a sample of %s: %s", self.definitions.name_of(handle), code)
-
-
-def _outcome_text(outcome: Message) -> str:
-    if isinstance(outcome, TagWritten):
-        return f"taken, {outcome.value!r} read back"
-    text = getattr(outcome, "message", "")
-    return f"{type(outcome).__name__}: {text}"
+        if (handle, code) not in self._told_refused:  # once each: a batch comes ten times a second
+            self._told_refused.add((handle, code))
+            self.log.error("the shard refused a sample of %s: %s", self.definitions.name_of(handle), code)

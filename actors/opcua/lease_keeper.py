@@ -33,12 +33,13 @@ class LeaseKeeper:
         clock: The monotonic time.
         after: The actor's timer.
         on_due: Called when safe values have become due: somebody has to run `write_due`.
+        told: Gets (target, what became of it, reason) for the log of events.
         log: The actor's log.
     """
 
     def __init__(
         self, tags: Mapping[int, TagDef], store: LeaseStore, writer: Writer, clock: Clock, after: Later,
-        on_due: Callable[[], None], log: logging.Logger,
+        on_due: Callable[[], None], told: Callable[[str, str, str], None], log: logging.Logger,
     ) -> None:  # fmt: skip
         self._tags = tags
         self._store = store
@@ -46,6 +47,7 @@ class LeaseKeeper:
         self._clock = clock
         self._after = after
         self._on_due = on_due
+        self._told = told
         self._log = log
         self._table = LeaseTable()
         self._armed_ns: int | None = None
@@ -120,10 +122,9 @@ class LeaseKeeper:
                 if isinstance(outcome, WriteNotSent | WriteUnknown):
                     self._log.error("safe value of %s stays due: %s", tag.name, outcome.message)
                     continue
-                if isinstance(outcome, Refusal):
-                    self._log.error("safe value %r of %s was refused: %s", value, tag.name, outcome.message)
-                else:
-                    self._log.warning("safe value %r was written to %s", value, tag.name)
+                text = f"refused: {outcome.message}" if isinstance(outcome, Refusal) else str(value)
+                self._log.warning("safe value %r of %s: %s", value, tag.name, text)
+                self._told(tag.name, text, "safe value of a lease that ended")
                 self._table.written(handle)
                 self._save()
 
@@ -168,6 +169,7 @@ class LeaseKeeper:
         over = self._table.lapse(now_ns)
         for lease in over:
             self._log.error("output lease %s lapsed: safe values are due", lease.name)
+            self._told(lease.name, "lapsed", "its holder did not renew its output lease")
         if over:
             self._save()
             self._on_due()

@@ -86,6 +86,8 @@ class Link:
         self.counts = LinkCounts()
         self.device: Device | None = None
         """The session that serves; None while not connected."""
+        self.on_connection: Callable[[bool, str], None] | None = None
+        """Told when a session begins to serve (True), and when it is lost (False), with the reason."""
         self.first_act: Callable[[], Awaitable[None]] | None = None
         """Started before anything else in each session: the safe values that are due."""
 
@@ -168,7 +170,10 @@ class Link:
         self.device = None
         self._items.forget_session()
         silent_ns = self._clock.mono_ns() - device.last_sign_ns
-        self._say(f"lost {self._config.url}: {'; '.join(reasons)}")
+        reason = "; ".join(reasons)
+        self._say(f"lost {self._config.url}: {reason}")
+        if self._served and self.on_connection is not None:
+            self.on_connection(False, reason)
         self._down(self._clock.now_ns() - max(0, silent_ns))
         return 1 if self._served else failures + 1
 
@@ -304,6 +309,8 @@ class Link:
         self._down_since_ns = 0
 
     def _connected(self, device: Device) -> None:
+        if self.on_connection is not None:
+            self.on_connection(True, "")
         missing = len(self._items.missing)
         text = f"connected to {self._config.url}: {len(self._items.watched)} nodes"
         if missing:

@@ -14,11 +14,13 @@ from tagwerk.actors.plant.store import PlantStore
 from tagwerk.protocols.codec import pack
 from tagwerk.protocols.errors import ConfigError, ConfigErrors
 from tagwerk.protocols.message import Message
+from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.tags import Definitions, GetDefinitions, TagDef
 from tagwerk.runtime import definitions, inspection
 from tagwerk.runtime.actor import Actor, Later, Sender
 from tagwerk.runtime.definitions import DefinitionTable
 from tagwerk.runtime.inspection import PublishedTag
+from tagwerk.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,11 +50,25 @@ class PlantActor(Actor):
         tags = [_declared(tag, places[tag.name]) for tag in declared]
         tags += [_published(tag, places[tag.name]) for tag in published if tag.name not in plant.tags]
         tags.sort(key=lambda tag: tag.handle)
-        digest = hashlib.blake2b(pack(msgspec.to_builtins(tags)), digest_size=16).hexdigest()
-        self._table = DefinitionTable(self._store.revision_for(digest), tags)
+        self._table = DefinitionTable(self._settle_revision(tags), tags)
         definitions.store(self.context.home, self._table)
         self.log.info("%d tags, revision %d", len(tags), self._table.revision)
         self.ready()
+
+    def _settle_revision(self, tags: list[TagDef]) -> int:
+        """The revision of these definitions; a new one is an event, in the transaction that makes it."""
+        self.outbox = Outbox(self._store.connection)
+        digest = hashlib.blake2b(pack(msgspec.to_builtins(tags)), digest_size=16).hexdigest()
+        last = self._store.last_revision()
+        if last is not None and last[1] == digest:
+            return last[0]
+        revision = 1 if last is None else last[0] + 1
+        before = "" if last is None else str(last[0])
+        with self._store.connection:
+            self._store.add_revision(revision, digest)
+            why = f"{len(tags)} tags from {self.context.plant.path.name}"
+            self.outbox.put(Event(self.clock.now_ns(), "", "", "definitions", "plant/0", before, str(revision), why))
+        return revision
 
     def _machine_tags(self, folder: Path) -> list[PublishedTag]:
         """What the machines publish. Kept beside the store: the same code is looked at once."""

@@ -57,15 +57,14 @@ class PlantStore:
         """One more than any handle ever given."""
         return int(self.connection.execute("SELECT COALESCE(MAX(handle), 0) FROM tags").fetchone()[0]) + 1
 
-    def revision_for(self, digest: str) -> int:
-        """The revision of these definitions: the last one if nothing changed, else the next."""
+    def last_revision(self) -> tuple[int, str] | None:
+        """The newest revision and the digest of its definitions, None if there never was one."""
         row = self.connection.execute("SELECT revision, digest FROM history ORDER BY revision DESC LIMIT 1").fetchone()
-        if row is not None and row[1] == digest:
-            return int(row[0])
-        revision = 1 if row is None else int(row[0]) + 1
-        self._db.table("history").insert({"revision": revision, "digest": digest})
-        self.connection.commit()
-        return revision
+        return None if row is None else (int(row[0]), str(row[1]))
+
+    def add_revision(self, revision: int, digest: str) -> None:
+        """Record a revision, in the caller's transaction."""
+        self.connection.execute("INSERT INTO history (revision, digest) VALUES (?, ?)", (revision, digest))
 
     def keep(self, new: Mapping[str, Place], types: Mapping[str, tuple[str, str]]) -> None:
         """Store places, in one synced transaction."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from statemachine import State
 
-from tagwerk.actors.machines import Input, Machine, Output, Parameter
+from tagwerk import Input, Machine, Output, Parameter
 
 RESTS: Final = 4
 COLD_DEGC: Final = 20.0  # below anything in the mash tun: the loop does not heat

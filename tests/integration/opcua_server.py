@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
 
-from asyncua import Server, ua
+from asyncua import ua
 from asyncua.crypto.cert_gen import setup_self_signed_certificate
-from asyncua.server.user_managers import User, UserManager, UserRole
+from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.server.server import Server
+from asyncua.server.user_managers import UserManager
+from asyncua.ua.object_ids import ObjectIds
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 URI = "urn:tagwerk:test"
@@ -68,7 +71,7 @@ async def main(port: int, late_s: float, directory: str) -> None:
     await folder.add_variable(nodeid("array"), f"{index}:array", [1.0, 2.0])
     counter = await folder.add_variable(nodeid("counter"), f"{index}:counter", 0, ua.VariantType.Int64)
     inner = await folder.add_folder(nodeid("inner"), f"{index}:inner")
-    await inner.add_reference(folder, ua.ObjectIds.HasComponent)  # a cycle
+    await inner.add_reference(folder, ObjectIds.HasComponent)  # a cycle
     many = [await folder.add_variable(nodeid(f"many{n}"), f"{index}:many{n}", 0.0) for n in range(1200)]
     async with server:
         sys.stdout.write("up\n")
@@ -77,12 +80,12 @@ async def main(port: int, late_s: float, directory: str) -> None:
         while True:
             number += 1
             await counter.write_value(
-                ua.DataValue(ua.Variant(number, ua.VariantType.Int64), SourceTimestamp=datetime.now(UTC))
+                ua.DataValue(ua.Variant(number, ua.VariantType.Int64), SourceTimestamp=ua.DateTime.now(UTC))
             )
             if late_s >= 0 and number == round(late_s * 20):
                 await folder.add_variable(nodeid("late"), f"{index}:late", 42.0)
             if number % 2 == 0 and len(sys.argv) > 4:
-                stamp = datetime.now(UTC)
+                stamp = ua.DateTime.now(UTC)
                 for node in many:
                     value = ua.DataValue(ua.Variant(float(number), ua.VariantType.Double), SourceTimestamp=stamp)
                     await server.write_attribute_value(node.nodeid, value)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tagwerk.protocols.errors import ConfigErrors
 from tagwerk.runtime import plantfile
 from tagwerk.runtime.inspection import Inspection, check, inspect
 
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 TANK = """
 from statemachine import State
-from tagwerk.actors.machines import Machine, Output
+from tagwerk import Machine, Output
 
 class Tank(Machine):
     on = State(initial=True)
@@ -68,7 +69,7 @@ def test_threads_and_children_do_not_outlive_it(tmp_path: Path) -> None:
 
 def test_it_is_a_check_of_the_plant_file(tmp_path: Path) -> None:
     run(tmp_path, "x = (")
-    with pytest.raises(plantfile.ConfigErrors) as raised:
+    with pytest.raises(ConfigErrors) as raised:
         plantfile.load(tmp_path / "plant.toml", checks=[check])
     (error,) = raised.value.errors
     assert (error.file, error.line, error.key) == (str(tmp_path / "tank.py"), 1, "machine.tank.class")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgpack
 import psutil
 import pytest
 
@@ -352,3 +354,24 @@ def test_supervisord_keeps_the_node_and_knows_the_actors(make: Callable[..., Rig
     assert second.wait(DEADLINE_S) == 0
     assert not rig.processes()
     assert [path.name for path in rig.home.run.iterdir()] == ["supervisord.conf"]
+
+
+def test_who_takes_too_much_memory_is_restarted(make: Callable[..., Rig]) -> None:
+    rig = make(node="memory_limit_bytes = 16777216\nrestarts = 1\nperiod_s = 600.0")  # less than the libraries take
+    rig.start()
+    rig.until(lambda: rig.slot("plant/0").state is PeerState.FATAL)
+    assert "memory_limit_bytes allows 17 MB" in rig.slot("plant/0").reason
+
+
+@pytest.mark.parametrize("packet", [b"\xc1", b"\x01", b"\x81\xa2do\x05", b"x" * 5000])
+def test_the_node_answers_nonsense_and_lives(make: Callable[..., Rig], packet: bytes) -> None:
+    rig = make()
+    node = rig.up()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(DEADLINE_S)
+        connection.connect(str(rig.home.file("node/main", "ctl")))
+        connection.send(packet)
+        assert msgpack.unpackb(connection.recv(65536))["ok"] is False
+        connection.send(msgpack.packb({"do": "status"}) or b"")
+        assert msgpack.unpackb(connection.recv(65536))["ok"] is True
+    assert node.poll() is None

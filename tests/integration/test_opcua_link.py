@@ -28,7 +28,7 @@ from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import DeviceGone, Refused
 from tagwerk.protocols.message import Refusal
 from tagwerk.protocols.samples import Samples, ValueType
-from tagwerk.protocols.tags import TagDef, TagWritten
+from tagwerk.protocols.tags import TagDef, TagWritten, WriteUnknown
 from tagwerk.runtime.clock import SystemClock
 from tagwerk.runtime.plantfile_models import OpcuaConfig
 
@@ -161,6 +161,7 @@ def test_values_of_every_type_and_the_reason_of_what_is_missing(plc: PlcProcess)
         await until(lambda: len(shown.counters) > 30)
         first, last = shown.counters[0], shown.counters[-1]
         assert shown.counters == list(range(first, last + 1))  # nothing lost, nothing twice
+        assert link.counts.gaps == 0
 
     play(plc, story)
 
@@ -225,6 +226,20 @@ def test_a_stopped_server_is_seen_in_two_seconds_and_comes_back_even_if_it_is_ki
         await until(lambda: shown.quality("double") == q.BAD_NO_COMMUNICATION)
         await asyncio.get_running_loop().run_in_executor(None, plc.start)
         await until(lambda: shown.quality("late") == q.GOOD and shown.quality("counter") == q.GOOD)
+
+    play(plc, story)
+
+
+def test_a_write_to_a_hanging_server_is_unknown_and_is_not_done_when_it_wakes(plc: PlcProcess) -> None:
+    async def story(link: Link, shown: Shown, writer: Writer) -> None:
+        tag = TagDef(HANDLES["double"], "double", "float", 0, node="nsu=urn:tagwerk:test;s=double", writable=True)
+        assert isinstance(await writer.write(tag, 3.0, 0, lambda: None), TagWritten)
+        plc.signal(signal.SIGSTOP)
+        assert isinstance(await writer.write(tag, 99.0, 0, lambda: None), WriteUnknown)
+        await until(lambda: shown.quality("double") == q.BAD_NO_COMMUNICATION)
+        plc.signal(signal.SIGCONT)
+        await until(lambda: shown.quality("double") == q.GOOD)
+        assert shown.value("double") == 3.0
 
     play(plc, story)
 

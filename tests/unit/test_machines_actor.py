@@ -59,7 +59,7 @@ TAGS = [
 ]
 CODE = '''
 from statemachine import State
-from tagwerk.actors.machines import Input, Machine, Output, Parameter
+from tagwerk import Input, Machine, Output, Parameter
 
 class Tank(Machine):
     """Fills until it is full."""
@@ -280,7 +280,7 @@ def test_it_runs_when_its_inputs_are_fresh_and_its_lease_is_held(rig: Rig) -> No
     state = rig.state()
     assert (state.state, state.running) == ("idle", False)
     assert state.reason == "waiting for inputs: tank.level is not confirmed yet"
-    assert rig.link.leases.leases == ()
+    assert not rig.link.leases.leases
     rig.level(12.0)
     rig.turn(2.0)
     state = rig.state()

@@ -8,6 +8,7 @@ import pytest
 from statemachine import State
 
 from tagwerk.actors.machines import Input, Machine, Output, Parameter
+from tagwerk.actors.machines.declare import outputs_of
 from tagwerk.actors.machines.machine import operator_events
 from tagwerk.actors.machines.stage import Stage
 from tagwerk.actors.machines.store import FILE, MachineStore
@@ -81,7 +82,7 @@ class TestDeclarations:
 
     def test_the_class_shows_what_it_declares(self) -> None:
         assert Tank.level.tag == "tank.level"
-        assert Tank.valve.safe is False
+        assert outputs_of(Tank)["valve"].safe is False
         assert Tank.full_at.high == 100.0
 
     def test_inputs_and_parameters_cannot_be_set(self) -> None:
@@ -217,7 +218,7 @@ class TestRestart:
         ):
             second.send("fill", event())
         second.send("resume", event())
-        assert (second.wait, second.machine.state, second.machine.valve) == ("", "filling", True)
+        assert (second.wait, second.machine.state, second.bench.wanted["valve"]) == ("", "filling", True)
 
     def test_reset_is_the_first_state_with_safe_outputs(self, home: Home) -> None:
         first = home.born()

@@ -32,7 +32,7 @@ writable = true
 """
 HEAD = """
 from statemachine import State
-from tagwerk.actors.machines import Input, Machine, Output, Parameter
+from tagwerk import Input, Machine, Output, Parameter
 
 class Tank(Machine):
     on = State(initial=True)

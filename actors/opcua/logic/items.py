@@ -38,6 +38,7 @@ class ItemTable:
         self._rank = np.argsort(self.columns.handles)
         self._newest_ns = np.zeros(len(self.tags), np.int64)
         self._missing: set[int] = {number for number, tag in enumerate(self.tags) if tag.node}
+        self._told: dict[int, int] = {}
 
     @property
     def missing(self) -> list[tuple[int, str]]:
@@ -51,21 +52,26 @@ class ItemTable:
 
     def forget_session(self) -> None:
         """The session is over: nothing is watched."""
+        self._told.clear()
         self._missing = {number for number, tag in enumerate(self.tags) if tag.node}
 
     def answered(self, items: Sequence[tuple[int, str]], status: Sequence[int], now_ns: int) -> Samples | None:
         """The server's answer to `subscribe`.
 
         Returns:
-            A quality-only batch for those that it refused, or None.
+            A quality-only batch for those that it refuses, and did not for the same reason before; or None.
         """
         refused: list[tuple[int, int]] = []
         for (number, _), code in zip(items, status, strict=True):
-            if q.is_bad(code):
-                self._missing.add(number)
-                refused.append((number, code & q.CODE_MASK))
-            else:
+            if not q.is_bad(code):
                 self._missing.discard(number)
+                self._told.pop(number, None)
+                continue
+            self._missing.add(number)
+            reason = code & q.CODE_MASK
+            if self._told.get(number) != reason:
+                self._told[number] = reason
+                refused.append((number, reason))
         if not refused:
             return None
         numbers, codes = np.array(refused, np.int64).T

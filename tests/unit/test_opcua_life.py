@@ -100,12 +100,16 @@ class Rig:
         self.link = Link(config, self.items, self.server.connect, self.sink, self.clock, lambda: 1.0, log)
         self.writer = Writer(self.clock, lambda: self.link.device, self.link.take_reading)
         self.store = store or LeaseMemory()
+        self.told: list[tuple[str, str]] = []
         self.jobs: set[asyncio.Task[None]] = set()
         self.keeper = LeaseKeeper(
-            self.items.by_handle, self.store, self.writer, self.clock, loop.call_later, self._due, log
+            self.items.by_handle, self.store, self.writer, self.clock, loop.call_later, self._due, self._tell, log
         )  # fmt: skip
         self.keeper.restore()
         self.link.first_act = self.keeper.write_due
+
+    def _tell(self, target: str, after: str, reason: str) -> None:
+        self.told.append((target, after))
 
     def _due(self) -> None:
         if self.link.device is not None:
@@ -356,6 +360,7 @@ def test_a_lapse_writes_each_safe_value_once() -> None:
         await asyncio.sleep(20)
         assert rig.server.writes == [("t", 0.0)]
         assert rig.store.kept == ([], {})
+        assert rig.told == [("mash", "lapsed"), ("t", "0.0")]
 
     play(story)
 

@@ -1,0 +1,143 @@
+"""What goes to the terminal: tables for people, JSON and plain columns for programs, notes beside both."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from tagwerk.runtime.cli.values import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+STYLES: Final = MappingProxyType(
+    {
+        "Good": "green",
+        "RUNNING": "green",
+        "STARTING": "cyan",
+        "STOPPING": "cyan",
+        "BACKOFF": "yellow",
+        "HUNG": "bold red",
+        "FATAL": "bold red",
+        "UNKNOWN": "magenta",
+        "ALARM": "bold red",
+        "returned": "yellow",
+        "acknowledged": "yellow",
+        "critical": "bold red",
+        "high": "red",
+    }
+)
+"""Cell -> style, in a terminal."""
+
+
+def line(text: str = "") -> None:
+    """Write a line to standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """Write a line to standard error: for people, in the way of no program."""
+    sys.stdout.flush()
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def flush() -> None:
+    """Let a reader of a stream see all that was written so far."""
+    sys.stdout.flush()
+
+
+def json_line(value: object) -> None:
+    """Write one JSON value in one line."""
+    line(json.dumps(value, allow_nan=False))
+
+
+def json_list(rows: Iterable[object]) -> None:
+    """Write one JSON array, one element a line, as they come."""
+    first = True
+    for row in rows:
+        line("[" if first else ",")
+        sys.stdout.write(json.dumps(row, allow_nan=False))
+        first = False
+    line("[]" if first else "\n]")
+
+
+def is_terminal() -> bool:
+    """Tell whether a person reads standard output."""
+    return sys.stdout.isatty()
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Iterable[str] = ()) -> None:
+    """Write a table: with colours in a terminal, else in plain columns that are never folded or cut.
+
+    Args:
+        head: The columns' names.
+        rows: The cells.
+        right: The columns whose cells stand at the right.
+    """
+    if is_terminal():
+        from rich.console import Console
+
+        Console().print(rich_table(head, rows, right=right))
+        return
+    for text in columns(head, rows, right=right):
+        line(text)
+
+
+def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Iterable[str] = ()) -> Table:
+    """Make a table for a terminal. Cells are texts, never markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(printable(cell), STYLES.get(cell) or _bad_style(cell)) for cell in row))
+    return made
+
+
+def _bad_style(cell: str) -> str:
+    return {"Bad": "red", "Unc": "yellow"}.get(cell[:3], "") if cell[:3].isalpha() and " " not in cell else ""
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Iterable[str] = ()) -> list[str]:
+    """Give the lines of a table in plain columns."""
+    body = [[printable(cell) for cell in row] for row in rows]
+    upper = [name.upper() for name in head]
+    widths = [max(map(len, column)) for column in zip(upper, *body, strict=True)]
+    at_right = [name in right for name in head]
+    return [
+        "  ".join(
+            cell.rjust(width) if rightly else cell.ljust(width)
+            for cell, width, rightly in zip(row, widths, at_right, strict=True)
+        ).rstrip()
+        for row in (upper, *body)
+    ]
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Write lines of (what, detail)."""
+    known = list(rows)
+    width = max((len(what) for what, _ in known), default=0)
+    for what, detail in known:
+        line(f"{what:<{width}}  {printable(detail)}".rstrip())
+
+
+def show_rows(as_json: bool, objects: Iterable[Any], head: Sequence[str], cells: Any, right: Iterable[str] = ()) -> None:
+    """Write a list: JSON objects, or a table made of them.
+
+    Args:
+        as_json: Which of them.
+        objects: The objects, as JSON shows them.
+        head: The columns' names.
+        cells: Gives the cells of one object.
+        right: The columns whose cells stand at the right.
+    """
+    if as_json:
+        json_list(objects)
+    else:
+        table(head, [cells(one) for one in objects], right=right)

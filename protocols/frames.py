@@ -14,7 +14,8 @@ from tagwerk.protocols.errors import RemoteProtocolError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-HEADER_LIMIT_BYTES: Final = 65_536
+HEADER_LIMIT_BYTES: Final = 262_144
+"""An acknowledgement that lists every sample of a full frame as refused fits."""
 
 BELL_TOPIC: Final = b"\0bell\0\0\0"
 """The topic of a shard's bell: an empty frame after each flush. Eight bytes, as all topics."""
@@ -209,6 +210,19 @@ def read_header(data: bytes | memoryview) -> Any:
     except msgspec.ValidationError as error:
         msg = f"header of kind {value[1]}: {error}"
         raise RemoteProtocolError(msg) from error
+
+
+def read_link_header(data: bytes | memoryview) -> Any:
+    """As `read_header`, for the two sending lanes, where every header names a session.
+
+    Raises:
+        RemoteProtocolError: As `read_header`; or a feed header, which does not belong there.
+    """
+    header = read_header(data)
+    if isinstance(header, FeedHeader):
+        msg = "a feed header came on a sending lane"
+        raise RemoteProtocolError(msg)
+    return header
 
 
 def canonical_globs(globs: Iterable[str]) -> tuple[str, ...]:

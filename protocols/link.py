@@ -26,13 +26,14 @@ class SendWindow(Generic[Item]):
         first: The first number to use, from 1.
     """
 
-    __slots__ = ("_items", "_limit", "_next", "_sent")
+    __slots__ = ("_high", "_items", "_limit", "_next", "_sent")
 
     def __init__(self, limit: int, first: int = 1) -> None:
         self._limit = limit
         self._items: deque[Item] = deque()
         self._next = first
         self._sent = first
+        self._high = first  # one more than the highest number that ever went out; `_sent` may go back behind it
 
     def __len__(self) -> int:
         return len(self._items)
@@ -74,6 +75,7 @@ class SendWindow(Generic[Item]):
     def sent(self) -> None:
         """What `to_send` gave went out."""
         self._sent += 1
+        self._high = max(self._high, self._sent)
 
     def waiting(self) -> Iterator[Item]:
         """All that is not acknowledged, oldest first."""
@@ -81,7 +83,7 @@ class SendWindow(Generic[Item]):
 
     def unsent(self) -> Iterator[Item]:
         """What was never handed over, oldest first."""
-        start = self._sent - self.first_number
+        start = self._high - self.first_number
         return (item for i, item in enumerate(self._items) if i >= start)
 
     def acknowledge(self, upto: int) -> list[Item]:
@@ -90,11 +92,13 @@ class SendWindow(Generic[Item]):
         Raises:
             RemoteProtocolError: The number was never sent.
         """
-        if upto >= self._sent:
-            msg = f"{upto} was acknowledged, but only {self._sent - 1} were sent"
+        if upto >= self._high:
+            msg = f"{upto} was acknowledged, but only {self._high - 1} were sent"
             raise RemoteProtocolError(msg)
         count = upto - self.first_number + 1
-        return [self._items.popleft() for _ in range(max(0, count))]
+        done = [self._items.popleft() for _ in range(max(0, count))]
+        self._sent = max(self._sent, self.first_number)
+        return done
 
     def go_back(self, expected: int) -> None:
         """The receiver wants this number next: send again from there.
@@ -112,12 +116,14 @@ class SendWindow(Generic[Item]):
 
         What waits keeps its numbers if the receiver knows them; a receiver that knows nothing of this sender (it
         expects 1) or more than we sent (we were restarted) gets what waits under new numbers from `expected` on.
+        What never went out is never taken for acknowledged: a number of an earlier life of ours may be as high.
         """
-        if self.first_number <= expected <= self._next:
+        if self.first_number <= expected <= self._high:
             done = [self._items.popleft() for _ in range(expected - self.first_number)]
         else:
             done = []
             self._next = expected + len(self._items)
+            self._high = expected
         self._sent = self.first_number
         return done
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tagwerk.protocols.errors import (
@@ -19,7 +20,7 @@ from tagwerk.protocols.errors import (
     TagwerkError,
     Timeout,
 )
-from tagwerk.protocols.frames import Kind, pack_header, read_header
+from tagwerk.protocols.frames import Kind, pack_header, read_link_header
 from tagwerk.protocols.link import Arrival, ReceiveCounter, SendWindow
 from tagwerk.protocols.message import Message, Refusal, decode_message, encode_message
 from tagwerk.protocols.plantwide import DeadLetter
@@ -29,6 +30,7 @@ from tagwerk.runtime.transport import CONTROL_LIMIT_BYTES, Unreachable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tagwerk.protocols.frames import ControlHeader
     from tagwerk.runtime.reactor import Reactor, Timer
     from tagwerk.runtime.transport import Port
 
@@ -151,6 +153,7 @@ class Peers:
             waiting.number = self._send(to, message, Kind.ASK, token, timeout_s)
         except TagwerkError as error:
             failed = error if isinstance(error, NotSent) else NotSent(str(error))
+            failed.__cause__ = None if failed is error else error
             self._reactor.after(0, lambda: then(failed))
             return
         self._waiting[token] = waiting
@@ -161,7 +164,11 @@ class Peers:
         if link.window.full:
             msg = f"{to}: {WINDOW} messages wait for their receipts"
             raise MailboxFull(msg)
-        body = encode_message(message)
+        try:
+            body = encode_message(message)
+        except (OverflowError, ValueError, TypeError) as error:  # an int past 64 bits, half a surrogate pair
+            msg = f"{type(message).__name__} cannot be encoded: {error}"
+            raise NotSent(msg) from error
         if len(body) > CONTROL_LIMIT_BYTES:
             msg = f"{type(message).__name__} of {len(body)} bytes is too large for {to}"
             raise NotSent(msg)
@@ -210,13 +217,14 @@ class Peers:
                 self._bury(link.name, "reply", f"nonsense from {link.name}: {error}", sum(map(len, frames)))
 
     def _receive(self, link: _PeerLink, frames: list[bytes]) -> None:
-        header = read_header(frames[0])
+        header = read_link_header(frames[0])
         if header.session != link.session:
             return  # of an earlier life of this link
         if header.kind == Kind.RECEIPT:
             link.window.acknowledge(header.number)
         elif header.kind == Kind.DROPPED:
-            token = next((t for t, w in self._waiting.items() if w.peer == link.name and w.number == header.number), 0)
+            waiting = ((t, w) for t, w in self._waiting.items() if w.peer == link.name)
+            token = next((t for t, w in waiting if w.number == header.number), 0)
             self._bury(link.name, "ask" if token else "tell", f"not done: {header.reason}", 0)
             self._finish(token, NotSent(f"{link.name} did not do it: {header.reason}"))
         elif header.kind == Kind.REPLY and len(frames) == 2:
@@ -226,13 +234,16 @@ class Peers:
             else:
                 self._finish(header.token, reply)
 
-    def _finish(self, token: int, outcome: Outcome) -> None:
+    def _finish(self, token: int, outcome: Outcome, *, later: bool = False) -> None:
         waiting = self._waiting.pop(token, None)
         if waiting is None:
             return  # a late reply: the asker has its answer already
         if waiting.timer is not None:
             waiting.timer.cancel()
-        waiting.then(outcome)
+        if later:
+            self._reactor.after(0, partial(waiting.then, outcome))
+        else:
+            waiting.then(outcome)
 
     def _expire(self, token: int) -> None:
         waiting = self._waiting.get(token)
@@ -262,6 +273,7 @@ class Peers:
             self._poll = None
 
     def _lost(self, link: _PeerLink) -> None:
+        # Each asker is told in a turn of its own: what it does may come back here, in the middle of the loops below.
         self._links.pop(link.name, None)
         self._reactor.remove(link.port)
         unsent = {id(out) for out in link.window.unsent()}
@@ -275,9 +287,9 @@ class Peers:
             if waiting.peer != link.name:
                 continue
             if waiting.number in never:
-                self._finish(token, NotSent(f"{link.name} went down before it was handed over"))
+                self._finish(token, NotSent(f"{link.name} went down before it was handed over"), later=True)
             else:
-                self._finish(token, PeerDown(f"{link.name} went down before it answered"))
+                self._finish(token, PeerDown(f"{link.name} went down before it answered"), later=True)
 
     def _bury(self, to: str, what: str, reason: str, size: int) -> None:
         self._dead.put(DeadLetter(self._clock.now_ns(), self._name, to, what, reason, size))
@@ -305,10 +317,21 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A message that arrived on the control lane, with who sent it."""
+    """A message that arrived on the control lane, with who sent it.
+
+    Args:
+        message: What it says; the `Refusal` that it gets if `readable` is False.
+        sender: Who sent it.
+        number: Its number in the sender's session.
+        incarnation: Whom it is meant for; 0 for anyone.
+        readable: False if it is no message that we know.
+    """
 
     message: Message
     sender: Sender
+    number: int = 0
+    incarnation: int = 0
+    readable: bool = True
 
 
 class ControlBox:
@@ -330,50 +353,69 @@ class ControlBox:
         self._dead = dead_letters
         self._counters: dict[tuple[bytes, int], ReceiveCounter] = {}
         self._receipts: dict[tuple[bytes, int], int] = {}
+        self._forgot = False
         self._outbox: list[list[bytes]] = []
 
     def drain(self, limit: int) -> list[Command]:
-        """What arrived, at most so many; late and misaddressed frames are answered at the next flush."""
+        """What arrived, at most so many, in order. Each is to be handled only if `begin` says so."""
         commands: list[Command] = []
-        while len(commands) < limit and (frames := self._port.recv()) is not None:
+        for _ in range(limit):
+            if (frames := self._port.recv()) is None:
+                break
             try:
-                command = self._accept(frames)
+                commands.append(self._accept(frames))
             except RemoteProtocolError as error:
                 self._bury("?", "frame", f"nonsense: {error}", sum(map(len, frames)))
-                continue
-            if command is not None:
-                commands.append(command)
         return commands
 
-    def _accept(self, frames: list[bytes]) -> Command | None:
+    def _accept(self, frames: list[bytes]) -> Command:
         if len(frames) != 3:
             msg = f"a control message has 3 parts, not {len(frames)}"
             raise RemoteProtocolError(msg)
-        identity, header = frames[0], read_header(frames[1])
+        identity, header = frames[0], read_link_header(frames[1])
         if header.kind not in (Kind.TELL, Kind.ASK):
             msg = f"kind {header.kind} does not belong to the control lane"
             raise RemoteProtocolError(msg)
-        self._count(identity, header.session, header.number)
-        if header.incarnation not in (0, self._incarnation):
-            self._drop(identity, header, "it was meant for an earlier incarnation")
-            return None
-        if header.deadline_ns and self._clock.mono_ns() > header.deadline_ns:
-            self._drop(identity, header, "its deadline had passed")
-            return None
+        self._count(identity, header)
         sender = Sender(header.sender, header.deadline_ns, identity, header.session, header.token)
         try:
             message = decode_message(frames[2])
         except RemoteProtocolError as error:
-            self.reply(sender, Refusal("BadValue", str(error)))
-            raise
-        return Command(message, sender)
+            self._bury(header.sender, "frame", f"nonsense: {error}", len(frames[2]))
+            refusal = Refusal("BadValue", str(error))
+            return Command(refusal, sender, header.number, header.incarnation, readable=False)
+        return Command(message, sender, header.number, header.incarnation)
 
-    def _count(self, identity: bytes, session: int, number: int) -> None:
+    def begin(self, command: Command) -> bool:
+        """Its turn has come: True if it is to be handled. Otherwise its sender is told so at the next flush.
+
+        Looked at here and not when it came: it may have waited behind something long, and what is handled late is
+        as bad as what is sent late.
+        """
+        sender = command.sender
+        self._receipts[(sender.identity, sender.session)] = command.number
+        if command.incarnation not in (0, self._incarnation):
+            self._drop(command, "it was meant for an earlier incarnation")
+        elif sender.deadline_ns and self._clock.mono_ns() >= sender.deadline_ns:
+            self._drop(command, "its deadline had passed")
+        elif not command.readable:
+            self.reply(sender, command.message)
+        else:
+            return True
+        return False
+
+    def _count(self, identity: bytes, header: ControlHeader) -> None:
+        session, number = header.session, header.number
         key = (identity, session)
-        counter = self._counters.pop(key, None) or ReceiveCounter(number - 1)
+        counter = self._counters.pop(key, None)
+        if counter is None:
+            # A session that is new to us begins at 1, unless it began with our predecessor or we forgot it.
+            known = header.incarnation == self._incarnation and not self._forgot
+            counter = ReceiveCounter(0 if known else number - 1)
         self._counters[key] = counter  # newest last
         if len(self._counters) > SESSIONS_LIMIT:
             self._counters.pop(next(iter(self._counters)))
+            self._forgot = True
         arrival = counter.judge(number)
         if arrival is Arrival.AGAIN:
             msg = f"frame {number} came twice"
@@ -381,11 +423,11 @@ class ControlBox:
         for missed in range(counter.last + 1, min(number, counter.last + WINDOW)):
             self._outbox.append([identity, pack_header(Kind.DROPPED, session, missed, "it never arrived")])
         counter.last = number
-        self._receipts[key] = number
 
-    def _drop(self, identity: bytes, header: ControlHeaderLike, reason: str) -> None:
-        self._bury(header.sender, "frame", f"not done: {reason}", 0)
-        self._outbox.append([identity, pack_header(Kind.DROPPED, header.session, header.number, reason)])
+    def _drop(self, command: Command, reason: str) -> None:
+        sender = command.sender
+        self._bury(sender.name, type(command.message).__name__, f"not done: {reason}", 0)
+        self._outbox.append([sender.identity, pack_header(Kind.DROPPED, sender.session, command.number, reason)])
 
     def reply(self, sender: Sender, message: Message) -> None:
         """Answer an ask; goes out at the next flush. A tell has nobody who waits for it."""
@@ -409,11 +451,3 @@ class ControlBox:
 
     def _bury(self, to: str, what: str, reason: str, size: int) -> None:
         self._dead.put(DeadLetter(self._clock.now_ns(), self._name, to, what, reason, size))
-
-
-class ControlHeaderLike(Protocol):
-    """The fields of a `ControlHeader` that a drop needs."""
-
-    session: int
-    number: int
-    sender: str

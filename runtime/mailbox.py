@@ -59,6 +59,7 @@ class Mailbox:
         self.handled = 0
         self.closed = False
         self._served = 0
+        self._flushed_turns = 0
         self._drain_ns = 0
         self._looked_ns = 0
         self._on_flush: Callable[[], None] = _nothing
@@ -122,9 +123,13 @@ class Mailbox:
         if self._local:
             self._served += 1
             return self._local.popleft()
-        if self._control:
-            item = self._control.popleft()
-        elif self._calls:
+        while self._control:
+            command = self._control.popleft()
+            self._served += 1  # one that is dropped is answered at a flush, too
+            if self.box.begin(command):
+                self.handled += 1
+                return Envelope(command)
+        if self._calls:
             item = Call(self._calls.popleft())
         elif self._ingest:
             item = Ingest(self._ingest.popleft())
@@ -146,10 +151,14 @@ class Mailbox:
         return False
 
     def flush(self) -> bool:
-        """Commit and answer what was handled since the last flush; False if there was nothing."""
-        if self._served == 0:
+        """Commit and answer what was handled since the last flush; False if there was nothing.
+
+        What a port's own handler did (a reply's continuation, a feed frame) is followed by a flush, too.
+        """
+        if self._served == 0 and self.reactor.turns == self._flushed_turns:
             return False
         self._served = 0
+        self._flushed_turns = self.reactor.turns
         self._on_flush()
         self.box.flush()
         return True
@@ -160,10 +169,8 @@ class Mailbox:
         return len(self._local) + len(self._control) + len(self._calls) + len(self._ingest)
 
     def _take_control(self) -> None:
-        # Late and misaddressed frames are answered at a flush even if nothing else happened.
-        self._control.extend(self.box.drain(CONTROL_AT_ONCE))
-        if not self._control:
-            self.box.flush()
+        if len(self._control) < CONTROL_AT_ONCE:
+            self._control.extend(self.box.drain(CONTROL_AT_ONCE))
 
     def _take_ingest(self) -> None:
         port = self._in_port

@@ -13,7 +13,7 @@ from tagwerk.runtime.states import Event
 BACKOFF_S: Final = 0.1  # before the second restart in a row; the first comes at once
 BACKOFF_MAX_S: Final = 5.0
 JITTER: Final = 0.2  # +- this part, so that what fails together does not come back together
-STABLE_S: Final = 10.0  # who has run for so long has recovered: the next restart comes at once again
+STABLE_S: Final = 1.0  # who has run so long did not fail at its start: the next restart comes at once
 FATAL_RETRY_S: Final = 60.0  # doubling
 FATAL_RETRY_MAX_S: Final = 900.0
 START_LIMIT_S: Final = 30.0  # to the first beat: many processes may start at once on few cores

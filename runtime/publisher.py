@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tagwerk.protocols.errors import Refused, RemoteProtocolError, WindowFull
-from tagwerk.protocols.frames import AckHeader, Kind, pack_header, read_header
+from tagwerk.protocols.frames import AckHeader, Kind, pack_header, read_link_header
 from tagwerk.protocols.link import SendWindow
 from tagwerk.protocols.samples import Samples, ValueType, encode, split
 
@@ -28,8 +28,8 @@ WINDOW: Final = 256
 ALIVE_S: Final = 0.5
 """How often a writer says that it lives; also how soon it finds a restarted shard."""
 
-COALESCE_ROWS: Final = 1_000
-"""Rows that batches published within one turn are joined up to."""
+STALL_TICKS: Final = 2
+"""After so many turns of `ALIVE_S` without an acknowledgement the link is opened again: something got lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class WriterLink:
         writer: Our name at the shard.
         shard: The shard's actor name.
         port: A dealer on its ingest socket.
-        clock_ns: A number that grows with each life of this writer.
+        incarnation: A number that grows with each life of this writer.
         named: The shard remembers our number for good.
     """
 
@@ -99,6 +99,8 @@ class WriterLink:
         self.window: SendWindow[_Batch] = SendWindow(WINDOW)
         self.on_refused: Callable[[int, str], None] | None = None
         self.on_change: Callable[[], None] | None = None
+        self._oldest = 0
+        self._stalled = 0
 
     def open(self, session: int | None = None) -> None:
         """(Re)open the link; a new session is a new birth of what we own."""
@@ -133,23 +135,34 @@ class WriterLink:
 
     def tick(self) -> None:
         """Twice a second: say that we live, or knock again."""
-        if self.opened:
+        if not self.opened:
+            if self.session:
+                self._send_open()
+        elif self._is_stalled():
+            self.open()
+        else:
             self.port.send([pack_header(Kind.ALIVE, self.session)])
             self.flush()
-        elif self.session:
-            self._send_open()
+
+    def _is_stalled(self) -> bool:
+        # A frame, or an answer to one, that is lost with nothing behind it is asked for by nobody.
+        oldest = self.window.first_number if len(self.window) else 0
+        self._stalled = self._stalled + 1 if oldest and oldest == self._oldest else 0
+        self._oldest = oldest
+        return self._stalled >= STALL_TICKS
 
     def goodbye(self) -> None:
-        """A clean end: our tags stay usable, and say so."""
+        """A clean end: our tags stay usable, and say so. Only a new session opens the link again."""
         if self.opened:
             self.port.send([pack_header(Kind.GOODBYE, self.session)])
-            self.opened = False
+        self.opened = False
+        self.session = 0
 
     def readable(self) -> None:
         """Take what the shard says."""
         while (frames := self.port.recv()) is not None:
             try:
-                self._receive(read_header(frames[0]))
+                self._receive(read_link_header(frames[0]))
             except RemoteProtocolError:
                 # The shard was restarted with other numbers than ours: open again settles them.
                 self.open()
@@ -162,7 +175,10 @@ class WriterLink:
         if header.kind == Kind.ACK:
             self._acknowledged(header)
         elif header.kind == Kind.OPENED:
+            if self.opened:
+                return  # the answer to one knock more
             self.refusal = None
+            self._stalled = 0
             self._finish(self.window.renumber(header.number))
             self.opened = True
             self.flush()
@@ -172,7 +188,8 @@ class WriterLink:
         elif header.kind == Kind.BEAT:
             self.port.send([pack_header(Kind.ALIVE, self.session)])
         elif header.kind == Kind.REOPEN:
-            self.open()
+            if self.opened:  # each frame that was under way is answered so; one opening is enough
+                self.open()
         elif header.kind == Kind.REFUSED:
             self.refusal = Refused(header.code, header.message)
 
@@ -200,7 +217,7 @@ class WriterLink:
 
 
 class Publisher:
-    """All numbered links of one writer. What is published within one turn of the reactor is joined.
+    """All numbered links of one writer.
 
     Args:
         writer: Our name at the shards.

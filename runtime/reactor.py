@@ -61,6 +61,8 @@ class Reactor:
         self._timers: list[tuple[int, int, Timer]] = []
         self._order = count()
         self._posted: deque[Callable[[], None]] = deque()
+        self.turns = 0
+        """How often ports were served."""
         self.on_ports_changed: Callable[[], None] | None = None
         self.on_touched: Callable[[], None] | None = None
 
@@ -128,6 +130,7 @@ class Reactor:
             handler = self._handlers.get(port)
             if handler is not None:
                 handler()
+        self.turns += bool(ready)
         return self._fire() or bool(ready)
 
     def _fire(self) -> bool:

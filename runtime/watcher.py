@@ -96,7 +96,8 @@ class ShardWatch:
                 return
             if isinstance(outcome, ViewOpened):
                 self.incarnation = outcome.incarnation
-                self._pending.clear()
+                # The greeting may be here before the answer: what is of this life of the shard stays.
+                self._pending = [one for one in self._pending if one[0].incarnation == outcome.incarnation]
                 self._asking = False
                 # The shard beats the topic as soon as view and subscription are both there: that beat asks for the
                 # snapshot. If the beat was before this answer, the next look asks.
@@ -177,8 +178,8 @@ class ShardWatch:
                 self.resync()
 
     def _frame(self, header: FeedHeader, body: bytes) -> None:
-        if header.incarnation != self.incarnation:
-            if header.incarnation > self.incarnation and not self._asking:
+        if header.incarnation != self.incarnation and not self._asking:
+            if header.incarnation > self.incarnation:
                 self.resync()
             return
         if not self.synced:

@@ -64,6 +64,10 @@ class OpcuaLink(AsyncActor):
         security = self._security(config)
         self._open_outbox()
         self._items = ItemTable(self.definitions.of_source(self.name))
+        moving = [tag.name for tag in self._items.tags if tag.node.startswith("ns=")]
+        if moving:
+            text = "%d nodes are given by ns=, which may move when the server restarts: write nsu=URI; (%s, ...)"
+            self.log.warning(text, len(moving), moving[0])
         publisher = self.publisher()
         publisher.on_refused = self._refused
         self._outflow = Outflow(publisher, self.after, self.log)
@@ -84,7 +88,7 @@ class OpcuaLink(AsyncActor):
         self._ready_by_ns = self.clock.mono_ns() + round(READY_LIMIT_S * 1e9)
         self._when_open()
         self.every(_COUNT_S, self._count)
-        self.spawn(self._link.run())
+        self._life = self.spawn(self._link.run())
 
     def on_message(self, message: Message, sender: Sender) -> Message | Later | None:
         """`SetOutput`, `HoldLease`, `DropLease`."""
@@ -101,8 +105,9 @@ class OpcuaLink(AsyncActor):
         self._stopping = True
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=STOP_LIMIT_S)
-        if self._link.device is not None:
-            await self._link.device.close()
+        # The link first: a session that is closed on purpose must not look like a loss.
+        self._life.cancel()
+        await asyncio.gather(self._life, return_exceptions=True)
         self.publisher().goodbye()
 
     # --- writes ---

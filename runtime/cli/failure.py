@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final, cast
 
 import typer
 
@@ -30,7 +30,7 @@ UNKNOWN: Final = 4
 INTERRUPTED: Final = 130
 
 # The libraries' own names for it differ from version to version, this relation does not.
-UsageError: Final = typer.BadParameter.__bases__[0]
+UsageError: Final = cast("type[Exception]", typer.BadParameter.__bases__[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,8 @@ def _tell(rows: list[Row], as_json: bool) -> None:
         sys.stderr.write(f"error: {code}{row.message}\n")
 
 
-def _usage(error: typer.BadParameter, as_json: bool) -> int:
-    context = getattr(error, "ctx", None)
+def _usage(error: Any, as_json: bool) -> int:
+    context: Any = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "tagwerk"
     text = error.format_message()
     if not text or type(error).__name__ == "NoArgsIsHelpError":  # no command at all: the help is the answer

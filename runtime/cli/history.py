@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -15,6 +15,7 @@ from tagwerk.protocols import history as h
 from tagwerk.protocols.quality import name_of
 from tagwerk.protocols.samples import TagValue, decode
 from tagwerk.runtime.cli import completion, output, times, values
+from tagwerk.runtime.cli.options import examples
 from tagwerk.runtime.cli.session import session_of
 
 if TYPE_CHECKING:
@@ -40,12 +41,17 @@ class Wanted:
     bounds: bool = False
 
 
-@app.command(rich_help_panel="Tags")
+@app.command(
+    rich_help_panel="Tags",
+    epilog=examples(
+        "tagwerk history brewhouse.mash.temperature --last 10m",
+        "tagwerk history brewhouse.mash.temperature --from 2026-03-01T12:00:00Z --to now-1h --csv > mash.csv",
+        "tagwerk history brewhouse.mash.temperature brewhouse.mash.setpoint --last 1h --plot",
+    ),
+)
 def history(
     context: typer.Context,
-    tags: Annotated[
-        list[str], typer.Argument(metavar="TAG...", help="Names.", autocompletion=completion.tag_names)
-    ],
+    tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="Names.", autocompletion=completion.tag_names)],
     start: Annotated[str | None, typer.Option("--from", metavar="T", help="From this time on.")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="T", help="Before this time.")] = None,
     last: Annotated[str | None, typer.Option(metavar="1m", help="The time up to now: 90s, 1m, 2h, 1d.")] = None,
@@ -62,11 +68,6 @@ def history(
 
     A time is RFC 3339, local time without a zone, or relative to now. Without a span a table shows the newest 100 a
     tag, CSV and JSON all there is, a plot the last hour.
-
-    \b
-    tagwerk history brewhouse.mash.temperature --last 10m
-    tagwerk history brewhouse.mash.temperature --from 2026-03-01T12:00:00Z --to now-1h --csv > mash.csv
-    tagwerk history brewhouse.mash.temperature brewhouse.mash.setpoint --last 1h --plot
     """
     session = session_of(context)
     if as_csv + session.json + plot > 1:
@@ -76,7 +77,7 @@ def history(
     if plot and wanted == Wanted(0, times.END_OF_TIME_NS, bounds=bounds):
         wanted = Wanted(now_ns - PLOT_NS, times.END_OF_TIME_NS, bounds=bounds)
     in_table = not (as_csv or session.json or plot)
-    if in_table and start is end is last is limit is None:
+    if in_table and limit is None and not (start or end or last):
         wanted = Wanted(0, times.END_OF_TIME_NS, TABLE_LIMIT, newest=True, bounds=bounds)
     with session.plant() as plant:
         definitions = [plant.definition(tag) for tag in tags]
@@ -95,9 +96,7 @@ def history(
             output.table(head, cells, right=("value",))
 
 
-def span(
-    start: str | None, end: str | None, last: str | None, limit: int | None, bounds: bool, now_ns: int
-) -> Wanted:
+def span(start: str | None, end: str | None, last: str | None, limit: int | None, bounds: bool, now_ns: int) -> Wanted:
     """Read which samples are meant.
 
     Raises:
@@ -125,9 +124,7 @@ def samples(plant: Plant, tag: TagDef, wanted: Wanted) -> Iterator[TagValue]:
     """
     after, left, warned = 0, wanted.limit, False
     while True:
-        question = h.GetHistory(
-            tag.handle, wanted.start_ns, wanted.end_ns, left, after, wanted.bounds, wanted.newest
-        )
+        question = h.GetHistory(tag.handle, wanted.start_ns, wanted.end_ns, left, after, wanted.bounds, wanted.newest)
         page = plant.query("historian/0", question, h.HistoryPage)
         if page.behind and not warned:
             warned = True
@@ -143,12 +140,10 @@ def samples(plant: Plant, tag: TagDef, wanted: Wanted) -> Iterator[TagValue]:
         after = page.next_after
 
 
-def _rows(tag: TagDef, column: object, stamps: list[int], codes: list[int]) -> Iterator[TagValue]:
-    found: list[Value]
-    if column is None:
-        found = [None] * len(stamps)
-    else:
-        found = column if isinstance(column, list) else column.tolist()  # type: ignore[attr-defined]
+def _rows(tag: TagDef, column: Any, stamps: list[int], codes: list[int]) -> Iterator[TagValue]:
+    found: list[Value] = [None] * len(stamps)
+    if column is not None:
+        found = column if isinstance(column, list) else column.tolist()
     for value, time_ns, code in zip(found, stamps, codes, strict=True):
         yield TagValue(tag.name, value, tag.unit, code, time_ns)
 

@@ -1,4 +1,4 @@
-"""Global options may stand anywhere on the line."""
+"""What all commands share: global options that may stand anywhere on the line, examples in the help."""
 
 from __future__ import annotations
 
@@ -33,3 +33,8 @@ def hoisted(arguments: list[str]) -> list[str]:
             globals_ += arguments[place : place + 1]
             place += 1
     return globals_ + rest
+
+
+def examples(*lines: str) -> str:
+    """Give the last part of a command's help: each example on a line of its own."""
+    return "\n\n".join(("Examples:", *(f"  {line}" for line in lines)))

@@ -127,7 +127,9 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
         line(f"{what:<{width}}  {printable(detail)}".rstrip())
 
 
-def show_rows(as_json: bool, objects: Iterable[Any], head: Sequence[str], cells: Any, right: Iterable[str] = ()) -> None:
+def show_rows(
+    as_json: bool, objects: Iterable[Any], head: Sequence[str], cells: Any, right: Iterable[str] = ()
+) -> None:
     """Write a list: JSON objects, or a table made of them.
 
     Args:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PLAIN_SIZE: Final = (100, 25)  # columns and rows when nobody looks at a terminal
 TICKS: Final = 5
+COLORS: Final = ("blue", "green", "red", "magenta", "cyan", "orange")
 
 
 def runs(rows: Iterable[TagValue]) -> list[list[tuple[int, float]]]:
@@ -52,6 +53,23 @@ def draw(tags: Sequence[TagDef], rows: list[TagValue], utc: bool) -> None:
 def _picture(drawn: dict[TagDef, list[list[tuple[int, float]]]], first_ns: int, last_ns: int, utc: bool) -> str:
     import plotext  # a quarter of a second, for plots only
 
+    terminal = output.is_terminal()
     figure: Any = plotext.figure
-    figure.clear.data() if hasattr(figure.clear, "data") else None
-    return str(figure)
+    figure.clear()
+    plotext.terminal.limit(terminal, terminal)
+    if not terminal:
+        figure.plot_size(*PLAIN_SIZE)
+    figure.theme("colorless")  # the terminal's own colours behind it; those of the lines are given below
+    for color, (tag, stretches) in zip(itertools.cycle(COLORS), drawn.items(), strict=False):
+        label: str | None = f"{tag.name} [{tag.unit}]" if tag.unit else tag.name
+        marker = plotext.marker("braille", color) if terminal else "braille"
+        for stretch in stretches:
+            stamps = [(at_ns - first_ns) / times.NS_PER_S for at_ns, _ in stretch]
+            signal = figure.signal(stamps, [value for _, value in stretch], marker=marker)
+            figure.draw(signal.lines().label(label))
+            label = None  # once in the legend
+    length_s = (last_ns - first_ns) / times.NS_PER_S
+    places = [length_s * tick / (TICKS - 1) for tick in range(TICKS)] if length_s else [0.0]
+    labels = [times.shown(first_ns + int(place * times.NS_PER_S), utc)[5:19] for place in places]
+    figure.ruler("x", "lower").ticks(places, labels)
+    return str(figure.build().string(colorless=not terminal))

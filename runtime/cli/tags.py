@@ -11,6 +11,7 @@ from tagwerk.protocols.errors import Refused, RefusedCode
 from tagwerk.protocols.names import is_glob
 from tagwerk.protocols.tags import ExplainTag, TagExplained
 from tagwerk.runtime.cli import completion, output, times, values
+from tagwerk.runtime.cli.options import examples
 from tagwerk.runtime.cli.session import Session, session_of
 
 if TYPE_CHECKING:
@@ -30,20 +31,19 @@ _MORE_KEYS: Final = (
 TagName = Annotated[str, typer.Argument(metavar="TAG", help="Its name.", autocompletion=completion.tag_names)]
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "tagwerk tags",
+        "tagwerk tags 'brewhouse.*.temperature'",
+        "tagwerk tags 'cellar.*' --json",
+    ),
+)
 def tags(
     context: typer.Context,
-    glob: Annotated[
-        str, typer.Argument(metavar="GLOB", help="Which ones.", autocompletion=completion.tag_names)
-    ] = "*",
+    glob: Annotated[str, typer.Argument(metavar="GLOB", help="Which ones.", autocompletion=completion.tag_names)] = "*",
 ) -> None:
-    """List the tags: what they are, and their values now.
-
-    \b
-    tagwerk tags
-    tagwerk tags 'brewhouse.*.temperature'
-    tagwerk tags 'cellar.*' --json
-    """
+    """List the tags: what they are, and their values now."""
     session = session_of(context)
     with session.plant() as plant:
         if not is_glob(glob):
@@ -67,20 +67,21 @@ def _read(plant: Plant, found: list[TagDef]) -> Iterator[TagValue]:
         yield from plant.read_many(tag.name for tag in found[start : start + READ_AT_ONCE])
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "tagwerk read brewhouse.kettle.temperature",
+        "tagwerk read brewhouse.mash.temperature brewhouse.mash.setpoint --json",
+        "tagwerk read 'cellar.*'",
+    ),
+)
 def read(
     context: typer.Context,
     names: Annotated[
         list[str], typer.Argument(metavar="TAG...", help="Names or globs.", autocompletion=completion.tag_names)
     ],
 ) -> None:
-    """Read values, in the tags' engineering units.
-
-    \b
-    tagwerk read brewhouse.kettle.temperature
-    tagwerk read brewhouse.mash.temperature brewhouse.mash.setpoint --json
-    tagwerk read 'cellar.*'
-    """
+    """Read values, in the tags' engineering units."""
     session = session_of(context)
     with session.plant() as plant:
         found = [tag for name in names for tag in _matching(plant, name)]
@@ -111,7 +112,15 @@ def _cells(value: TagValue, utc: bool) -> tuple[str, ...]:
 
 
 # A value may begin with a minus: what is no option of ours is a value.
-@app.command(rich_help_panel=PANEL, context_settings={"ignore_unknown_options": True})
+@app.command(
+    rich_help_panel=PANEL,
+    context_settings={"ignore_unknown_options": True},
+    epilog=examples(
+        "tagwerk write brewhouse.kettle.setpoint 65",
+        "tagwerk write brewhouse.kettle.setpoint '150 degF' --reason 'mash out'",
+        "tagwerk write brewhouse.pump.command on",
+    ),
+)
 def write(
     context: typer.Context,
     tag: TagName,
@@ -122,11 +131,6 @@ def write(
     """Set a tag, at most once, and show the value read back.
 
     Exit code 3: certainly not done. 4: handed over, and nobody knows what became of it; look before you try again.
-
-    \b
-    tagwerk write brewhouse.kettle.setpoint 65
-    tagwerk write brewhouse.kettle.setpoint '150 degF' --reason 'mash out'
-    tagwerk write brewhouse.pump.command on
     """
     session = session_of(context)
     with session.plant() as plant:
@@ -139,7 +143,14 @@ def write(
         _show_values(session, [done])
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "tagwerk watch brewhouse.mash.temperature",
+        "tagwerk watch 'brewhouse.*' 'cellar.*' --every",
+        "tagwerk watch 'brewhouse.*' --json | jq .value",
+    ),
+)
 def watch(
     context: typer.Context,
     globs: Annotated[
@@ -149,13 +160,7 @@ def watch(
         bool, typer.Option("--every", help="Each sample; else the latest, if they come faster than they are shown.")
     ] = False,
 ) -> None:
-    """Follow tags: their values now, then every change, until Ctrl-C.
-
-    \b
-    tagwerk watch brewhouse.mash.temperature
-    tagwerk watch 'brewhouse.*' 'cellar.*' --every
-    tagwerk watch 'brewhouse.*' --json | jq .value
-    """
+    """Follow tags: their values now, then every change, until Ctrl-C."""
     session = session_of(context)
     with session.plant() as plant:
         matching = plant.definitions(*globs)
@@ -197,13 +202,14 @@ class _Lines:
         output.line(f"{time}  {value.tag:<{self._width}}  {text:<16}  {row['quality']}")
 
 
-@app.command(rich_help_panel=PANEL)
+@app.command(
+    rich_help_panel=PANEL,
+    epilog=examples(
+        "tagwerk why brewhouse.kettle.temperature",
+    ),
+)
 def why(context: typer.Context, tag: TagName) -> None:
-    """Say why a tag looks as it does: where its value comes from, and what became of it.
-
-    \b
-    tagwerk why brewhouse.kettle.temperature
-    """
+    """Say why a tag looks as it does: where its value comes from, and what became of it."""
     session = session_of(context)
     with session.plant() as plant:
         definition = plant.definition(tag)

@@ -25,11 +25,13 @@ from tagwerk.actors.opcua.logic.items import ItemTable
 from tagwerk.actors.opcua.security import Security
 from tagwerk.actors.opcua.writer import Writer
 from tagwerk.protocols import quality as q
-from tagwerk.protocols.errors import DeviceGone, Refused
-from tagwerk.protocols.message import Refusal
+from tagwerk.protocols.errors import DeviceGone, NotSent, Refused
+from tagwerk.protocols.message import Done, Refusal
 from tagwerk.protocols.samples import Samples, ValueType
-from tagwerk.protocols.tags import TagDef, TagWritten, WriteUnknown
+from tagwerk.protocols.tags import HoldLease, TagDef, TagWritten, WriteUnknown
+from tagwerk.runtime.attach import attach
 from tagwerk.runtime.clock import SystemClock
+from tagwerk.runtime.home import Home
 from tagwerk.runtime.plantfile_models import OpcuaConfig
 
 pytestmark = pytest.mark.slow
@@ -311,3 +313,66 @@ def test_the_tool_without_a_plant(plc: PlcProcess) -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(story())
+
+
+PLANT = """
+[plant]
+name = "t"
+shards = 2
+[opcua.plc]
+url = "{url}"
+[tag."p.double"]
+type = "float"
+source = "opcua/plc"
+node = "nsu=urn:tagwerk:test;s=double"
+writable = true
+"""
+NODE = """
+import sys
+from pathlib import Path
+from tagwerk.runtime.home import Home
+from tagwerk.runtime.node import run_node
+sys.exit(run_node(Home(Path(sys.argv[1])), Path(sys.argv[2])))
+"""
+
+
+def reached(condition: Callable[[], bool], limit_s: float = 20.0) -> bool:
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def pid_of(home: Home, actor: str) -> int:
+    return int(home.file(actor, "lock").read_text().split()[0])
+
+
+def test_in_a_plant_a_killed_link_comes_back_and_the_safe_value_of_a_silent_holder_is_written(
+    plc: PlcProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "plant.toml").write_text(PLANT.format(url=plc.url))
+    home = Home(tmp_path / "home")
+    arguments = [sys.executable, "-c", NODE, str(home.root), str(tmp_path / "plant.toml")]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
+        try:
+            assert reached(lambda: (home.data / "opcua-plc").exists() and home.file("opcua/plc", "lock").exists())
+            with attach(home=home.root, timeout_s=10.0) as plant:
+                assert reached(lambda: plant.read("p.double").good)
+                assert plant.write("p.double", 50.0).value == 50.0
+                hold = HoldLease("mash", (plant.definition("p.double").handle,), (2.0,), 2.0)
+                assert plant.call("opcua/plc", hold, 5.0) == Done()
+                with pytest.raises(Refused, match="mash"):
+                    plant.write("p.double", 60.0)
+                before = pid_of(home, "opcua/plc")
+                os.kill(before, signal.SIGKILL)
+                assert reached(lambda: plant.read("p.double").good and pid_of(home, "opcua/plc") != before)
+                assert reached(lambda: plant.read("p.double").value == 2.0, limit_s=5.0)
+                plc.kill()
+                assert reached(lambda: plant.read("p.double").quality == q.BAD_NO_COMMUNICATION, limit_s=3.0)
+                with pytest.raises(NotSent):
+                    plant.write("p.double", 60.0)
+        finally:
+            node.terminate()
+            assert node.wait(timeout=30) == 0

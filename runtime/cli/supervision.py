@@ -1,0 +1,218 @@
+"""supervisord from outside: who runs a home's plant, starting it, stopping it, leaving nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import psutil
+
+from tagwerk.protocols.errors import TagwerkError, Unavailable
+from tagwerk.runtime.home import Home
+from tagwerk.runtime.lock import ActorLock, is_held
+from tagwerk.runtime.node_ctl import NodeCtl
+from tagwerk.runtime.process import Identity, end
+from tagwerk.runtime.supervisord_conf import write_supervisord_conf
+
+NODE: Final = "node/main"
+STOP_S: Final = 30.0  # actors stop in order, the historian writes what it holds
+KILL_S: Final = 5.0
+_LOOK_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Who runs the plant of a home.
+
+    Args:
+        node: The node, None between two of its starts.
+        supervisor: The supervisord above it, None if the node runs by itself.
+        alone: That supervisord has no other programs.
+    """
+
+    node: Identity | None
+    supervisor: Identity | None
+    alone: bool = True
+
+    @property
+    def pids(self) -> str:
+        """Name the processes, for a message."""
+        both = (("supervisord", self.supervisor), ("node", self.node))
+        return ", ".join(f"{what} pid {who.pid}" for what, who in both if who is not None)
+
+
+def find(home: Home) -> Running | None:
+    """Find who runs the plant of this home, however it was started; None if nobody does."""
+    try:
+        lock = home.file(NODE, "lock")
+        own_pid = home.file("supervisord", "pid")
+    except Unavailable:
+        return None
+    node = _living(lock)
+    if node is not None:
+        try:
+            parent = psutil.Process(node.pid).parent()
+            if parent is not None and _is_supervisord(parent):
+                supervisor = Identity.of(parent.pid)
+                children = [child.pid for child in parent.children()]
+                return Running(node, supervisor, alone=children == [node.pid])
+        except psutil.Error:  # it ended meanwhile; then its pid file counts
+            node = _living(lock)
+    supervisor = _by_pid_file(own_pid)
+    return Running(node, supervisor) if node is not None or supervisor is not None else None
+
+
+def _living(lock: Path) -> Identity | None:
+    holder = ActorLock.holder(lock)
+    return holder.process if holder is not None and holder.process.is_alive() else None
+
+
+def _is_supervisord(process: psutil.Process) -> bool:
+    return any("supervisord" in word for word in process.cmdline()[:4])
+
+
+def _by_pid_file(path: Path) -> Identity | None:
+    """Read supervisord's own pid file; a pid that somebody else has by now does not count."""
+    try:
+        pid = int(path.read_text(encoding="ascii"))
+        process = psutil.Process(pid)
+        folder = str(path.parent)
+        if _is_supervisord(process) and any(folder in word for word in process.cmdline()):
+            return Identity.of(pid)
+    except (OSError, ValueError, psutil.Error):
+        return None
+    return None
+
+
+@final
+class Supervisord:
+    """The supervisord that this process has started.
+
+    Args:
+        home: The plant's home.
+        process: It.
+        complaints: The file that has what it said before it had a log.
+    """
+
+    def __init__(self, home: Home, process: subprocess.Popen[bytes], complaints: Path) -> None:
+        self.home = home
+        self.process = process
+        self._complaints = complaints
+
+    @classmethod
+    def start(cls, home: Home, plant: Path) -> Supervisord:
+        """Start it, in a session of its own: a Ctrl-C in this terminal is not for it.
+
+        Args:
+            home: The plant's home; its directories are made.
+            plant: The plant file.
+        """
+        conf = write_supervisord_conf(home, plant)
+        complaints = home.log / "supervisord-start.log"
+        with complaints.open("wb") as words:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "supervisor.supervisord", "-n", "-c", os.fspath(conf)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=words,
+                start_new_session=True,
+            )
+        return cls(home, process, complaints)
+
+    @property
+    def ended(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self.process.poll()
+
+    def complaints(self) -> str:
+        """Give what it said before it had a log."""
+        return self._complaints.read_text(encoding="utf-8", errors="replace").strip()
+
+    def node_gave_up(self) -> bool:
+        """Tell whether the node ended and is not tried again: the plant file is wrong, or it was stopped."""
+        try:
+            return str(self._process_info().get("statename")) in ("EXITED", "FATAL", "STOPPED")
+        except (OSError, TagwerkError):  # it does not listen yet
+            return False
+
+    def _process_info(self) -> dict[str, Any]:
+        from xmlrpc.client import Error, ServerProxy
+
+        from supervisor.xmlrpc import SupervisorTransport
+
+        path = self.home.file("supervisord", "sock")
+        if not path.exists():
+            raise Unavailable("supervisord does not listen yet")
+        transport = SupervisorTransport(None, None, f"unix://{path}")
+        try:
+            proxy: Any = ServerProxy("http://127.0.0.1", transport=transport)
+            info: dict[str, Any] = proxy.supervisor.getProcessInfo("node:main")
+        except Error as error:
+            raise Unavailable(f"supervisord: {error}") from error
+        finally:
+            transport.close()
+        return info
+
+
+def stop(home: Home, running: Running, timeout_s: float = STOP_S) -> None:
+    """Stop a plant and wait until all of it is gone; its run directory goes with it.
+
+    A supervisord that has other programs, too, is left alone: it is only told about the node.
+
+    Raises:
+        Unavailable: Something of it cannot be ended.
+    """
+    deadline = time.monotonic() + timeout_s
+    if running.supervisor is not None and running.alone:
+        if not end(running.supervisor, term_s=timeout_s, kill_s=KILL_S):
+            raise Unavailable(f"supervisord, pid {running.supervisor.pid}, cannot be ended")
+    elif running.supervisor is not None:
+        NodeCtl(home).call("down", timeout_s=timeout_s)
+    node = running.node or _node_of(home)
+    if node is not None:
+        if running.supervisor is not None:
+            _wait_gone(node, deadline)
+        if not end(node, term_s=max(KILL_S, deadline - time.monotonic()), kill_s=KILL_S):
+            raise Unavailable(f"the node, pid {node.pid}, cannot be ended")
+    clean(home)
+
+
+def _node_of(home: Home) -> Identity | None:
+    try:
+        return _living(home.file(NODE, "lock"))
+    except Unavailable:
+        return None
+
+
+def _wait_gone(process: Identity, deadline: float) -> None:
+    while process.is_alive() and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+
+
+def clean(home: Home) -> None:
+    """Remove what a plant that is gone left in its run directory, and the directory itself.
+
+    Raises:
+        Unavailable: Some process of it still lives.
+    """
+    try:
+        folder = home.file(NODE, "lock").parent
+    except Unavailable:
+        return
+    deadline = time.monotonic() + KILL_S
+    for lock in sorted(folder.glob("*.lock")):
+        while is_held(lock):  # actors that died with their node take a moment
+            if time.monotonic() >= deadline:
+                holder = ActorLock.holder(lock)
+                raise Unavailable(
+                    f"{holder.name if holder else lock.name} still runs, pid {holder and holder.process.pid}"
+                )
+            time.sleep(_LOOK_S)
+    for path in sorted(folder.iterdir()):
+        path.unlink(missing_ok=True)
+    home.remove_run()

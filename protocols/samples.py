@@ -7,6 +7,7 @@ bins, read without a loop; `quality` nil means that all are Good; `values` is ni
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Value = float | int | bool | str | None
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ValueType(IntEnum):
@@ -41,6 +44,9 @@ DTYPES: Final[dict[ValueType, np.dtype[Any]]] = {
     ValueType.INT: np.dtype("<i8"),
     ValueType.BOOL: np.dtype("?"),
 }
+MAX_TEXT_BYTES: Final = 64_000
+"""Longest text of one sample, in UTF-8: with its other columns it still fits into a frame."""
+
 ROW_BYTES: Final = 24
 """A numeric sample on the wire: 4 handle, 8 value, 8 time, 4 quality."""
 
@@ -81,6 +87,11 @@ class TagValue:
     def good(self) -> bool:
         """True if the quality is Good."""
         return q.is_good(self.quality)
+
+    @property
+    def time(self) -> datetime:
+        """The source time, UTC, cut to microseconds."""
+        return _EPOCH + timedelta(microseconds=self.time_ns // 1_000)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,6 +199,9 @@ def make(
         if not all(type(text) is str for text in column):
             msg = "values of a str batch must be str"
             raise ValueError(msg)
+        if not all(map(text_fits, column)):
+            msg = f"a text is longer than {MAX_TEXT_BYTES} bytes"
+            raise ValueError(msg)
     else:
         column = _numeric(kind, values)
     stamps = np.broadcast_to(np.asarray(times, "<i8"), (count,))
@@ -196,6 +210,11 @@ def make(
         msg = f"{count} tags but {len(column)} values"
         raise ValueError(msg)
     return Samples(kind, handles, column, stamps, codes)
+
+
+def text_fits(text: str) -> bool:
+    """True if this text fits into one sample."""
+    return len(text) * 4 <= MAX_TEXT_BYTES or len(text.encode()) <= MAX_TEXT_BYTES
 
 
 def _numeric(kind: ValueType, values: Any) -> NDArray[Any]:
@@ -270,6 +289,9 @@ def decode(frame: bytes | memoryview) -> list[Samples]:
 
 
 def _batch(row: Any) -> Samples:
+    if type(row) is not list:
+        msg = "a batch is [kind, tags, values, times, quality]"
+        raise RemoteProtocolError(msg)
     try:
         code, tags, values, times, quality = row
         kind = ValueType(code)
@@ -279,8 +301,8 @@ def _batch(row: Any) -> Samples:
         column: Any = values
         if kind in DTYPES:
             column = np.frombuffer(values, "<u1").view(DTYPES[kind]) if kind is not ValueType.BOOL else _bools(values)
-        elif kind is ValueType.STR and (type(values) is not list or not all(type(text) is str for text in values)):
-            msg = "values of a str batch are not strings"
+        elif kind is ValueType.STR and not _texts(values):
+            msg = f"values of a str batch are not texts of at most {MAX_TEXT_BYTES} bytes"
             raise RemoteProtocolError(msg)
         elif kind is ValueType.QUALITY and values is not None:
             msg = "a quality-only batch has values"
@@ -293,6 +315,10 @@ def _batch(row: Any) -> Samples:
         msg = "columns of a batch differ in length"
         raise RemoteProtocolError(msg)
     return Samples(kind, handles, column, stamps, codes)
+
+
+def _texts(values: Any) -> bool:
+    return type(values) is list and all(type(text) is str and text_fits(text) for text in values)
 
 
 def _bools(values: Any) -> NDArray[np.bool_]:

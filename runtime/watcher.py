@@ -25,6 +25,8 @@ BEAT_TIMEOUT_S: Final = 3.0
 RETRY_S: Final = 0.05
 PENDING_LIMIT: Final = 1_000
 """Frames kept while a snapshot is on its way; more, and it is asked for again."""
+FIRST_FRAME_S: Final = 1.5
+"""A shard beats once a second: a subscription that brought nothing for so long does not work."""
 
 
 class ShardWatch:
@@ -70,6 +72,7 @@ class ShardWatch:
         self._asking = False
         self._attempt = 0
         self._pending: list[tuple[FeedHeader, bytes]] = []
+        self._held: ViewSnapshot | None = None
         self._heard_ns = reactor.clock.mono_ns()
         self._handles: NDArray[np.uint32] = np.zeros(0, np.uint32)
         self._closed = False
@@ -90,6 +93,7 @@ class ShardWatch:
         attempt = self._attempt
         self.synced = False
         self._asking = True
+        self._held = None
 
         def answered(outcome: Outcome) -> None:
             if self._closed or attempt != self._attempt:
@@ -99,8 +103,6 @@ class ShardWatch:
                 # The greeting may be here before the answer: what is of this life of the shard stays.
                 self._pending = [one for one in self._pending if one[0].incarnation == outcome.incarnation]
                 self._asking = False
-                # The shard beats the topic as soon as view and subscription are both there: that beat asks for the
-                # snapshot. If the beat was before this answer, the next look asks.
                 self._snapshot()
             else:
                 self._reactor.after(RETRY_S, lambda: self._retry(attempt))
@@ -128,7 +130,8 @@ class ShardWatch:
         # A frame on our topic proves that the subscription works: without one, frames after the snapshot might be
         # missed unseen. The shard sends one as soon as it sees us; wait for it.
         if not self._pending:
-            self._reactor.after(RETRY_S / 10, self._again_if_unsynced(self._attempt))
+            self._held = snapshot
+            self._reactor.after(FIRST_FRAME_S, self._again_if_unsynced(self._attempt))
             return
         if self._pending[0][0].after > snapshot.position:
             self._register()  # frames between the snapshot and the first one heard are missing
@@ -155,8 +158,8 @@ class ShardWatch:
 
     def _again_if_unsynced(self, attempt: int) -> Callable[[], None]:
         def again() -> None:
-            if not self._closed and attempt == self._attempt and not self.synced:
-                self._snapshot()
+            if not self.synced:
+                self._retry(attempt)
 
         return again
 
@@ -164,7 +167,7 @@ class ShardWatch:
 
     def _readable(self) -> None:
         for _ in range(200):
-            frames = self._port.recv()
+            frames = None if self._closed else self._port.recv()
             if frames is None:
                 return
             try:
@@ -178,18 +181,23 @@ class ShardWatch:
                 self.resync()
 
     def _frame(self, header: FeedHeader, body: bytes) -> None:
-        if header.incarnation != self.incarnation and not self._asking:
+        if self._asking:  # which incarnation answers is not known yet
+            self._keep(header, body)
+            return
+        if header.incarnation != self.incarnation:
             if header.incarnation > self.incarnation:
                 self.resync()
             return
         if not self.synced:
-            self._pending.append((header, body))
-            if len(self._pending) > PENDING_LIMIT:
-                self.resync()
+            self._keep(header, body)
+            snapshot, self._held = self._held, None
+            if snapshot is not None:
+                self._apply_snapshot(snapshot)
             return
         if header.upto <= self.position and not (header.beat and header.upto == self.position):
             return  # the snapshot had it
-        if header.after > self.position:
+        if header.after > self.position or self.stale:
+            # Also after silence: whoever was told that the view is stale gets its true state again.
             self.resync()
             return
         self._heard()
@@ -197,6 +205,11 @@ class ShardWatch:
         if body:
             for batch in decode(body):
                 self._on_samples(replace(batch, received_ns=header.received_ns))
+
+    def _keep(self, header: FeedHeader, body: bytes) -> None:
+        if len(self._pending) >= PENDING_LIMIT:
+            self._pending.clear()  # a snapshot that is older than what is kept is asked for again
+        self._pending.append((header, body))
 
     def _heard(self) -> None:
         self._heard_ns = self._reactor.clock.mono_ns()
@@ -207,6 +220,7 @@ class ShardWatch:
     def resync(self) -> None:
         """Start again from a snapshot; the next batches say that they are not complete."""
         self.resyncs += 1
+        self._pending.clear()
         self._register()
 
     def _renew(self) -> None:

@@ -14,7 +14,6 @@ from tagwerk.actors.cvt.explain import explain
 from tagwerk.actors.cvt.feed import Feed
 from tagwerk.actors.cvt.ingest import IngestDesk
 from tagwerk.actors.cvt.logic.table import Applied, Table, quality_only
-from tagwerk.actors.cvt.logic.views import Change
 from tagwerk.actors.cvt.logic.writers import Writer, Writers
 from tagwerk.actors.cvt.store import Memory
 from tagwerk.actors.cvt.writes import WriteDesk
@@ -77,8 +76,11 @@ class Cvt(Actor):
         )
         self.writers = Writers()
         self._dead = np.zeros(1, np.bool_)
+        self._dead_as_of = -1
         self._journaled = True
         self._appended = False
+        self._pending_ns = 0
+        self._promised_ns = 0
 
     # --- start and stop ----------------------------------------------------------------------------------------------
 
@@ -108,7 +110,11 @@ class Cvt(Actor):
         self.write_desk = WriteDesk(self)
         for writer in self.writers.by_name.values():  # one lease to be born again
             writer.heard_ns = self.clock.mono_ns()
-        self._count_dead()
+            writer.lost_ns = self.clock.now_ns()
+        self.table.heard[:] = self.clock.now_ns()  # and the tags a period to be heard of
+        limits = {row: tag.stale_after_s for row, tag in enumerate(self.table.tags) if tag.stale_after_s is not None}
+        self._stale_rows = np.array(list(limits), np.intp)
+        self._stale_ns = np.array(list(limits.values()), "<f8") * 1e9
         self._first_values()
         self.every(1.0, self._second)
         self.flush_now()
@@ -150,7 +156,7 @@ class Cvt(Actor):
         now_ns = self.clock.now_ns()
         if backfill:
             return self._backfill(writer, number, batches, now_ns)
-        if writer.index >= len(self._dead):
+        if self._dead_as_of != self.writers.changes:
             self._count_dead()
         current: list[Samples] = []
         refused: list[tuple[int, int, str]] = []
@@ -183,11 +189,12 @@ class Cvt(Actor):
     def _backfill(self, writer: Writer, number: int, batches: list[Samples], now_ns: int) -> list[tuple[int, int, str]]:
         refused: list[tuple[int, int, str]] = []
         kept: list[Samples] = []
+        offset = 0
         for batch in batches:
-            rows = self.table.rows(batch.tags)
-            ours = rows >= 0
-            refused.extend((row, int(batch.tags[row]), "UnknownTag") for row in np.flatnonzero(~ours).tolist())
-            kept.append(batch.select(ours))
+            done = self.table.backfill(batch)
+            refused.extend((offset + row, handle, code) for row, handle, code in done.refused)
+            offset += len(batch)
+            kept.extend(done.history_only)
         for group in split(kept):
             self._append(HISTORY_ONLY, writer.name, 0, encode(group), now_ns)
         self._append(HISTORY_ONLY, writer.name, number, encode([]), now_ns)
@@ -207,10 +214,12 @@ class Cvt(Actor):
 
     def _changed(self, done: Applied, now_ns: int) -> None:
         for batch, rows in zip(done.current, done.rows, strict=True):
-            self.feed.add(Change(batch, rows, self.feed.next_position(), now_ns))
+            self.feed.add(batch, rows, now_ns)
 
     def _append(self, kind: int, writer: str, number: int, frame: bytes, received_ns: int | None = None) -> None:
-        at_ns = self.clock.now_ns() if received_ns is None else received_ns
+        at_ns = max(self._promised_ns, self.clock.now_ns() if received_ns is None else received_ns)
+        if not self._appended:
+            self._pending_ns = at_ns
         self.journal.append(kind, writer, number, at_ns, frame)
         self.memory.note(len(frame))
         self._appended = True
@@ -221,7 +230,7 @@ class Cvt(Actor):
         for batch in batches:
             rows = self.table.rows(batch.tags)
             self.table.put(batch, rows, 0, 0, now_ns)
-            self.feed.add(Change(batch, rows, self.feed.next_position(), now_ns))
+            self.feed.add(batch, rows, now_ns)
             for group in split([batch]):
                 self._append(SAMPLES, "", 0, encode(group), now_ns)
 
@@ -230,7 +239,6 @@ class Cvt(Actor):
     def _lose(self, writer: Writer, clean: bool) -> None:
         now_ns = self.clock.now_ns()
         self.writers.gone(writer, now_ns)
-        self._count_dead()
         self.log.log(20 if clean else 30, "writer %s %s", writer.name, "said goodbye" if clean else "is lost")
         rows = self.table.owned_by(writer.index)
         code = q.UNCERTAIN_NO_COMMUNICATION if clean else q.BAD_NO_COMMUNICATION
@@ -254,7 +262,7 @@ class Cvt(Actor):
         now_ns = self.clock.now_ns()
         batch = quality_only(self.table.handles[rows], code, time_ns)
         self.table.lose(batch, rows, now_ns)
-        self.feed.add(Change(batch, rows, self.feed.next_position(), now_ns))
+        self.feed.add(batch, rows, now_ns)
         for group in split([batch]):
             self._append(LOSS, writer.name if writer is not None else "", 0, encode(group), now_ns)
 
@@ -263,17 +271,22 @@ class Cvt(Actor):
         for writer in self.writers.by_name.values():
             dead[writer.index] = not writer.alive
         self._dead = dead
+        self._dead_as_of = self.writers.changes
 
     def _second(self) -> None:
         now_ns, mono_ns = self.clock.now_ns(), self.clock.mono_ns()
         self.desk.beat()
         self.feed.beat(mono_ns)
-        self.journal.tick(mono_ns)
-        for row, tag in enumerate(self.table.tags):
-            if tag.stale_after_s is not None and q.is_good(int(self.table.quality[row])):
-                age_ns = now_ns - int(self.table.received[row])
-                if age_ns > tag.stale_after_s * 1e9:
-                    self._degrade(np.array([row], np.intp), q.UNCERTAIN_LAST_USABLE, now_ns, None)
+        for writer in self.writers.forget(now_ns):
+            self.table.disown(writer.index)
+        rows = self._stale_rows
+        stale = q.good_mask(self.table.quality[rows]) & (now_ns - self.table.heard[rows] > self._stale_ns)
+        self._degrade(rows[stale], q.UNCERTAIN_LAST_USABLE, now_ns, None)
+        try:
+            self.journal.tick(mono_ns)
+        except NotJournaled as error:  # it is tried again; until then a power cut takes more than it should
+            self.log.error("%s", error)
+            self._audit(Event(now_ns, "", "", "journal", self.name, "synced", "not synced", str(error)))
 
     # --- flush -------------------------------------------------------------------------------------------------------
 
@@ -294,20 +307,35 @@ class Cvt(Actor):
                 self.log.warning("the journal has room again")
                 self._audit(Event(self.clock.now_ns(), "", "", "journal", self.name, "live only", "journaled", ""))
             self._journaled = journaled
-        if self.outbox is not None and self._outbox_db.in_transaction:
-            self._outbox_db.commit()
+        self._commit_outbox()
         self.feed.flush(self.clock.now_ns())
         self.desk.flush(journaled=journaled)
         if journaled and self.memory.due:
-            self.memory.snapshot(self.table, self.writers)
+            try:
+                self.memory.snapshot(self.table, self.writers)
+            except OSError as error:
+                self.log.error("no snapshot of the table, so the next start takes longer: %s", error)
 
     def flush_now(self) -> None:
         """Commit what the start itself changed."""
         self.on_flush()
 
     def _audit(self, event: Event) -> None:
-        if self.outbox is not None:
+        if self.outbox is None:
+            return
+        try:
             self.outbox.put(event)
+        except sqlite3.OperationalError as error:  # a full disk: the shard goes on live only
+            self.log.error("%s is not in the log of events: %s", event, error)
+
+    def _commit_outbox(self) -> None:
+        if not self._outbox_db.in_transaction:
+            return
+        try:
+            self._outbox_db.commit()
+        except sqlite3.OperationalError as error:
+            self._outbox_db.rollback()
+            self.log.error("events of this moment are not in the log of events: %s", error)
 
     def audit(self, event: Event) -> None:
         """Owe an event to the log; it is on disk before anything of this flush is answered."""
@@ -371,7 +399,7 @@ class Cvt(Actor):
         if view is None:
             raise Refused("NotActive", "there is no such view, or its lease is over: open it again")
         frames = tuple(encode(group) for group in split(self.table.state(view.rows)))
-        return ViewSnapshot(topic, self.context.incarnation, self.feed.position, self.clock.now_ns(), frames)
+        return ViewSnapshot(topic, self.context.incarnation, self.feed.give_position(), self.clock.now_ns(), frames)
 
     def _page(self, message: ReadJournal) -> Message:
         if message.consumer not in self.journal.consumers():
@@ -380,7 +408,10 @@ class Cvt(Actor):
         page = self.journal.read(after, limit_bytes=max(1, min(message.limit_bytes, PAGE_LIMIT_BYTES)))
         hole = None if page.hole is None else (page.hole.start.n, page.hole.end.n)
         mark = PositionMark(page.position.journal, page.position.incarnation, page.position.n)
-        return JournalPage(mark, tuple(page.records), page.at_end, self.clock.now_ns(), hole)
+        # No record that is written later may be older than what is promised here, also if the clock steps back.
+        beat_ns = self._pending_ns if self._appended else self.clock.now_ns()
+        self._promised_ns = max(self._promised_ns, beat_ns)
+        return JournalPage(mark, tuple(page.records), page.at_end, self._promised_ns, hole)
 
 
 def _position(mark: PositionMark) -> Position:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tagwerk.actors.cvt.logic.views import VIEWS_LIMIT, Change, View, frames_for, mask_of
+from tagwerk.actors.cvt.logic.views import VIEWS_LIMIT, Change, View, frames_for, mask_of, pieces
 from tagwerk.protocols.errors import Refused
 from tagwerk.protocols.frames import BELL_TOPIC, canonical_globs, pack_feed_header, view_topic
 from tagwerk.protocols.names import glob_problem
@@ -13,6 +13,10 @@ from tagwerk.protocols.samples import encode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tagwerk.protocols.samples import Samples
     from tagwerk.runtime.transport import Port
 
 GLOBS_LIMIT: Final = 10_000
@@ -37,6 +41,7 @@ class Feed:
         self._views: dict[bytes, View] = {}
         self.position = 0
         self._changes: list[Change] = []
+        self._given = False
         self.rung = False
         self._beat_due = False
         self.dropped = 0
@@ -66,7 +71,7 @@ class Feed:
             problem = glob_problem(glob)
             if problem is not None:
                 raise Refused("BadValue", f"{glob[:80]!r}: {problem}")
-        view = View(topic, canonical_globs(globs), mask_of(globs, self._names), until_ns, self.position)
+        view = View(topic, canonical_globs(globs), mask_of(globs, self._names), until_ns, self.give_position())
         self._views[topic] = view
         return view
 
@@ -74,13 +79,22 @@ class Feed:
         """The view of this topic, if it is kept."""
         return self._views.get(topic)
 
-    def add(self, change: Change) -> None:
-        """Something became current; it goes out at the next flush."""
-        self._changes.append(change)
+    def add(self, batch: Samples, rows: NDArray[np.intp], received_ns: int) -> None:
+        """Something became current; it goes out at the next flush, each frame of it at a position of its own.
 
-    def next_position(self) -> int:
-        """The position of the next change."""
-        self.position += 1
+        Args:
+            batch: The samples.
+            rows: Their table rows, (n,).
+            received_ns: When the shard took them, UTC, ns.
+        """
+        for part, part_rows in pieces(batch, rows):
+            self.position += 1
+            self._changes.append(Change(part, part_rows, self.position, received_ns, self._given))
+            self._given = False
+
+    def give_position(self) -> int:
+        """The position for a snapshot that is taken now: no frame will reach across it."""
+        self._given = True
         return self.position
 
     def subscriptions(self) -> None:

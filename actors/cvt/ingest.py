@@ -2,27 +2,56 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tagwerk.actors.cvt.logic.writers import WRITERS_LIMIT, Writer, Writers, may_take_over
 from tagwerk.protocols.codec import pack
 from tagwerk.protocols.errors import RemoteProtocolError
-from tagwerk.protocols.frames import Kind, OpenHeader, PublishHeader, pack_header, read_header
+from tagwerk.protocols.frames import Kind, OpenHeader, PublishHeader, pack_header, read_link_header
 from tagwerk.protocols.link import Arrival
 from tagwerk.protocols.names import actor_name_problem
 from tagwerk.protocols.plantwide import DeadLetter
-from tagwerk.protocols.samples import Samples, decode
+from tagwerk.protocols.samples import Samples, decode, encode
 from tagwerk.runtime.durable import BIRTH
 from tagwerk.runtime.transport import Unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tagwerk.runtime.clock import Clock
     from tagwerk.runtime.control import DeadLetterBox
     from tagwerk.runtime.transport import Port
 
 NAME_LIMIT: Final = 100
+NOTHING: Final = encode([])
+REFUSED_AT_ONCE: Final = 1_000
+"""An acknowledgement that lists so many refused samples is ended at the next batch."""
+
+
+@dataclass(slots=True)
+class _Ack:
+    """What a writer is told after the commit."""
+
+    writer: Writer
+    identity: bytes
+    session: int
+    number: int
+    taken: list[int] = field(default_factory=list[int])
+    refused: list[tuple[int, int, int, str]] = field(default_factory=list[tuple[int, int, int, str]])
+
+    def frames(self) -> Iterator[list[bytes]]:
+        """Cumulative acknowledgements; what was refused stands in the one that first covers its batch."""
+        missing = list(self.writer.live_only)
+        rest: list[tuple[int, int, int, str]] = []
+        for one in self.refused:
+            if len(rest) >= REFUSED_AT_ONCE and one[0] != rest[-1][0]:
+                yield [self.identity, pack_header(Kind.ACK, self.session, rest[-1][0], rest, missing)]
+                rest = []
+            rest.append(one)
+        yield [self.identity, pack_header(Kind.ACK, self.session, self.number, rest, missing)]
 
 
 class Take(Protocol):
@@ -69,8 +98,8 @@ class IngestDesk:
         self._journal = journal
         self._lose = lose
         self._dead = dead_letters
-        self._answers: list[list[bytes]] = []
-        self._acks: dict[str, tuple[Writer, list[int], list[tuple[int, int, int, str]]]] = {}
+        self._answers: list[list[bytes] | _Ack] = []
+        self._acks: dict[str, _Ack] = {}
 
     def receive(self, frames: list[bytes]) -> None:
         """One message of a writer. Nonsense is counted and dropped; it never ends the shard."""
@@ -78,7 +107,7 @@ class IngestDesk:
             if len(frames) not in (2, 3):
                 msg = f"an ingest message has 2 or 3 parts, not {len(frames)}"
                 raise RemoteProtocolError(msg)
-            self._receive(frames[0], read_header(frames[1]), frames[2] if len(frames) == 3 else b"")
+            self._receive(frames[0], read_link_header(frames[1]), frames[2] if len(frames) == 3 else b"")
         except RemoteProtocolError as error:
             self._bury(f"nonsense: {error}", sum(map(len, frames)))
 
@@ -114,6 +143,12 @@ class IngestDesk:
         if not same_connection and not may_take_over(writer, header.session, header.incarnation, reachable=reachable):
             self._refuse(identity, header, "Conflict", f"another process publishes as {name!r} and is alive")
             return
+        if writer.session == header.session and (writer.name in self._acks or writer.live_only):
+            # Before the opening: what that acknowledges is not looked up any more.
+            self._ack(writer, writer.counter.last)
+            pending = self._acks.pop(writer.name)
+            pending.identity = identity
+            self._answers.append(pending)
         if writer.session != header.session or not writer.alive:
             self._writers.born(writer, header.session, header.incarnation)
             self._journal(BIRTH, name, 0, pack([header.session, header.incarnation, header.named]))
@@ -127,7 +162,7 @@ class IngestDesk:
     def _publish(self, writer: Writer, header: PublishHeader, body: bytes) -> None:
         arrival = writer.counter.judge(header.number)
         if arrival is Arrival.AGAIN:
-            self._ack(writer, writer.counter.last, [])
+            self._ack(writer, writer.counter.last)
             return
         if arrival is Arrival.AHEAD:
             if not writer.asked_back:  # once: all that was sent behind the missing one is ahead, too
@@ -136,40 +171,48 @@ class IngestDesk:
                 self._answers.append([writer.identity, pack_header(Kind.EXPECTED, writer.session, number)])
             return
         writer.asked_back = False
-        try:
-            batches = decode(body)
-        except RemoteProtocolError as error:
-            # A permanent refusal uses the number up: the writer would send the same bytes for ever.
-            self._bury(f"{writer.name} sent nonsense: {error}", len(body))
-            self._take(writer, header.number, [], b"", False)
-            writer.counter.take(header.number)
-            self._ack(writer, header.number, [(header.number, -1, 0, "BadValue")])
-            return
-        refused = self._take(writer, header.number, batches, body, header.backfill)
+        refused = self._taken(writer, header, body)
         writer.counter.take(header.number)
-        self._ack(writer, header.number, [(header.number, *one) for one in refused])
+        ack = self._ack(writer, header.number)
+        ack.taken.append(header.number)
+        ack.refused.extend((header.number, *one) for one in refused)
 
-    def _ack(self, writer: Writer, number: int, refused: list[tuple[int, int, int, str]]) -> None:
-        entry = self._acks.get(writer.name)
-        if entry is None:
-            self._acks[writer.name] = (writer, [number], refused)
-        else:
-            entry[1].append(number)
-            entry[2].extend(refused)
+    def _taken(self, writer: Writer, header: PublishHeader, body: bytes) -> list[tuple[int, int, str]]:
+        try:
+            return self._take(writer, header.number, decode(body), body, header.backfill)
+        except RemoteProtocolError as error:
+            why = f"{writer.name} sent nonsense: {error}"
+        except Exception as error:  # poison: it would come again for ever, so it must not end the shard
+            why = f"{writer.name} sent what cannot be taken: {error!r}"
+            logging.getLogger(self._shard).exception("batch %d of %s", header.number, writer.name)
+        # A permanent refusal uses the number up: the writer would send the same bytes for ever.
+        self._bury(why, len(body))
+        self._take(writer, header.number, [], NOTHING, False)
+        return [(-1, 0, "BadValue")]
+
+    def _ack(self, writer: Writer, number: int) -> _Ack:
+        ack = self._acks.get(writer.name)
+        if ack is None or ack.session != writer.session:
+            ack = self._acks[writer.name] = _Ack(writer, writer.identity, writer.session, number)
+        ack.number = number
+        return ack
 
     def flush(self, *, journaled: bool) -> None:
         """After the commit: openings, then one cumulative acknowledgement a writer."""
-        answers, self._answers = self._answers, []
-        acks, self._acks = self._acks, {}
-        for writer, numbers, refused in acks.values():
-            missing = [] if journaled else numbers
-            header = pack_header(Kind.ACK, writer.session, max(numbers), refused[:1_000], missing)
-            answers.append([writer.identity, header])
-        for frames in answers:
-            try:
-                self._port.send(frames)  # one that is not taken is asked for again by the writer
-            except Unreachable:
-                continue  # the beat finds out, and says so
+        answers, self._answers = [*self._answers, *self._acks.values()], []
+        self._acks = {}
+        for answer in answers:
+            if isinstance(answer, _Ack):
+                if not journaled:
+                    answer.writer.live_only.extend(answer.taken)
+                for frames in answer.frames():
+                    self._send(frames)
+            else:
+                self._send(answer)
+
+    def _send(self, frames: list[bytes]) -> None:
+        with suppress(Unreachable):  # the beat finds out, and says so
+            self._port.send(frames)  # one that is not taken is asked for again by the writer
 
     def beat(self) -> None:
         """Once a second: who does not answer, or cannot be reached, is lost."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tagwerk.runtime.journal import Record
 
 FORMAT: Final = 1
-SNAPSHOT_RECORDS: Final = 20_000
+SNAPSHOT_RECORDS: Final = 5_000
 SNAPSHOT_BYTES: Final = 16 << 20
 COLUMNS: Final = ("handles", "floats", "ints", "has_value", "times", "received", "quality", "owner", "born")
 
@@ -96,10 +96,14 @@ class Memory:
         return self._since_records >= SNAPSHOT_RECORDS or self._since_bytes >= SNAPSHOT_BYTES
 
     def snapshot(self, table: Table, writers: Writers) -> None:
-        """Write the table as it is after the last committed record."""
+        """Write the table as it is after the last committed record.
+
+        Raises:
+            OSError: It is not written; the next one is due after as many records.
+        """
+        self._since_records = self._since_bytes = 0
         kept = write_snapshot(self._path, self.journal.position, [_dump(table, writers)])
         self.journal.keep_after(kept)
-        self._since_records = self._since_bytes = 0
 
 
 def _dump(table: Table, writers: Writers) -> bytes:

@@ -10,7 +10,7 @@ from tagwerk.protocols.errors import NotSent, Refused, RefusedCode
 from tagwerk.protocols.message import Message, Refusal
 from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.quality import GOOD
-from tagwerk.protocols.samples import ValueType, make
+from tagwerk.protocols.samples import MAX_TEXT_BYTES, ValueType, make, text_fits
 from tagwerk.protocols.tags import SetOutput, TagWritten, WriteNotSent, WriteTag, WriteUnknown
 from tagwerk.runtime.actor import Later, Outcome, Sender
 
@@ -131,11 +131,13 @@ def _typed(tag: TagDef, value: float | int | bool | str) -> float | int | bool |
         "str": isinstance(value, str),
     }[tag.type]
     if tag.type == "int" and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not fits:
+        value = int(value)
+    elif not fits:
         raise Refused(
             RefusedCode.WRONG_TYPE, f"{tag.name} is {tag.type}, not {type(value).__name__} ({value!r})", tag.name
         )
     if tag.type == "int" and not -(1 << 63) <= int(value) < 1 << 63:
         raise Refused(RefusedCode.OUT_OF_RANGE, f"{tag.name}: {value} does not fit into 64 bits", tag.name)
+    if isinstance(value, str) and not text_fits(value):
+        raise Refused(RefusedCode.OUT_OF_RANGE, f"{tag.name}: a text has at most {MAX_TEXT_BYTES} bytes", tag.name)
     return float(value) if tag.type == "float" else value

@@ -125,6 +125,12 @@ class Machine(StateMachine):
                 self._bench.assign(name, output.safe)
                 self._bench.forced.add(name)
 
+    def write_again(self) -> None:
+        """Hand every output that is set to its tag over once more: a PLC or an interlock may have changed it since."""
+        for name, output in outputs_of(type(self)).items():
+            if output.tag is not None and name in self._bench.wanted:
+                self._bench.forced.add(name)
+
     def _reading(self, name: str) -> Reading:
         kind = type(self)
         if name in inputs_of(kind):

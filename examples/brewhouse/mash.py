@@ -118,6 +118,7 @@ class Mash(Machine):
         self.setpoint = self.target
         self.auto = True
         self.stirrer = True
+        self.write_again()  # after an E-stop the PLC's loop is in MAN, whatever was written before
 
     def on_enter_idle(self) -> None:
         """Nothing is under way; the outputs stay as they were found."""

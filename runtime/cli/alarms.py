@@ -87,7 +87,7 @@ def state_of(row: dict[str, Any]) -> str:
 def list_(
     context: typer.Context,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Which.", autocompletion=completion.alarm_names)
+        list[str] | None, typer.Argument(metavar="NAME", help="Which.", autocompletion=completion.alarm_names)
     ] = None,
     only_open: Annotated[bool, typer.Option("--open", help="Only those that are not normal.")] = False,
 ) -> None:

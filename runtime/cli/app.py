@@ -26,13 +26,15 @@ COMPLETE_VAR: Final = "_TAGWERK_COMPLETE"
 COMMANDS: Final = MappingProxyType(
     {
         **dict.fromkeys(("up", "down"), "launch"),
-        **dict.fromkeys(("status", "check", "schema", "version", "restart", "revive"), "plant"),
+        **dict.fromkeys(("status", "check", "schema", "version"), "plant"),
         **dict.fromkeys(("tags", "read", "write", "watch", "why"), "tags"),
         "history": "history",
         **dict.fromkeys(("alarms", "ack"), "alarms"),
-        **dict.fromkeys(("events", "deadletters"), "events"),
+        "events": "events",
         "machine": "machines",
         "opcua": "opcua",
+        **dict.fromkeys(("restart", "revive"), "plant"),
+        "deadletters": "events",
     }
 )
 """Command -> module of this package. A module is imported when one of its commands is asked for."""
@@ -54,7 +56,7 @@ class Commands(TyperGroup):
         if cmd_name not in self.commands:
             module = importlib.import_module(f"tagwerk.runtime.cli.{COMMANDS[cmd_name]}")
             found = typer.main.get_command(module.app)
-            if isinstance(found, TyperGroup) and found.name != cmd_name:
+            if isinstance(found, TyperGroup):
                 self.commands.update(found.commands)
             else:
                 self.commands[cmd_name] = found

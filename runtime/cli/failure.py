@@ -119,11 +119,9 @@ def _usage(error: Any, as_json: bool) -> int:
     context: Any = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "tagwerk"
     text = error.format_message()
-    if not text or type(error).__name__ == "NoArgsIsHelpError":  # no command at all: the help is the answer
-        if context is not None and not as_json:
-            sys.stderr.write(context.get_help() + "\n")
-            return USAGE
-        text = "a command is missing"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stdout.write(text)  # "" if it was shown already, in colours
+        return USAGE
     if as_json:
         _tell([Row("Usage", text)], as_json)
     else:

@@ -51,7 +51,7 @@ class Wanted:
 )
 def history(
     context: typer.Context,
-    tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="Names.", autocompletion=completion.tag_names)],
+    tags: Annotated[list[str], typer.Argument(metavar="TAG", help="Names.", autocompletion=completion.tag_names)],
     start: Annotated[str | None, typer.Option("--from", metavar="T", help="From this time on.")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="T", help="Before this time.")] = None,
     last: Annotated[str | None, typer.Option(metavar="1m", help="The time up to now: 90s, 1m, 2h, 1d.")] = None,
@@ -66,8 +66,9 @@ def history(
 ) -> None:
     """Show what was recorded, oldest first.
 
-    A time is RFC 3339, local time without a zone, or relative to now. Without a span a table shows the newest 100 a
-    tag, CSV and JSON all there is, a plot the last hour.
+    A time is RFC 3339 (local time without a zone), or relative: now-1h.
+
+    Without a span a table shows the newest 100, CSV and JSON show all, a plot shows an hour.
     """
     session = session_of(context)
     if as_csv + session.json + plot > 1:

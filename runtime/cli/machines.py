@@ -21,13 +21,9 @@ if TYPE_CHECKING:
     from tagwerk.protocols.message import Message
     from tagwerk.runtime.attach import Plant
 
-app = typer.Typer(
-    name="machine",
-    cls=ListByDefault,
-    add_completion=False,
-    rich_help_panel="Machines",
-    help="Look at machines, send them events, set their parameters.",
-)
+app = typer.Typer(add_completion=False)
+machine = typer.Typer(cls=ListByDefault, help="Look at machines, send them events, set their parameters.")
+app.add_typer(machine, name="machine", rich_help_panel="Machines and devices")
 
 MachineName = Annotated[
     str, typer.Argument(metavar="NAME", help="Its name, mash or machine/mash.", autocompletion=completion.machine_names)
@@ -36,21 +32,21 @@ Reason = Annotated[str, typer.Option(metavar="R", help="Why, for the log of even
 _QUICK_S: Final = 2.0
 
 
-def row_of(machine: MachineState, *, variables: bool = True) -> dict[str, Any]:
+def row_of(found: MachineState, *, variables: bool = True) -> dict[str, Any]:
     """Give the object that JSON shows for a machine."""
     row: dict[str, Any] = {
-        "name": machine.name.removeprefix("machine/"),
-        "class": machine.class_path,
-        "state": machine.state,
-        "running": machine.running,
-        "reason": machine.reason,
-        "events": list(machine.events),
-        "cycles": machine.cycles,
-        "overruns": machine.overruns,
-        "interval_s": machine.interval_s,
-        "lease_s": machine.lease_s,
+        "name": found.name.removeprefix("machine/"),
+        "class": found.class_path,
+        "state": found.state,
+        "running": found.running,
+        "reason": found.reason,
+        "events": list(found.events),
+        "cycles": found.cycles,
+        "overruns": found.overruns,
+        "interval_s": found.interval_s,
+        "lease_s": found.lease_s,
     }
-    return {**row, "variables": [_variable(one) for one in machine.variables]} if variables else row
+    return {**row, "variables": [_variable(one) for one in found.variables]} if variables else row
 
 
 def _variable(one: MachineVariable) -> dict[str, Any]:
@@ -64,7 +60,7 @@ def _variable(one: MachineVariable) -> dict[str, Any]:
     }
 
 
-@app.command(
+@machine.command(
     "list",
     epilog=examples(
         "tagwerk machine list",
@@ -109,7 +105,7 @@ def _actor(session: Session, name: str) -> str:
     return actor
 
 
-@app.command(
+@machine.command(
     epilog=examples(
         "tagwerk machine show mash",
     )
@@ -121,33 +117,33 @@ def show(context: typer.Context, name: MachineName) -> None:
         _show(session, plant.query(_actor(session, name), GetMachine(), MachineState))
 
 
-def _show(session: Session, machine: Message) -> None:
-    if not isinstance(machine, MachineState):
-        raise Unavailable(f"the machine answered {type(machine).__name__}")
+def _show(session: Session, found: Message) -> None:
+    if not isinstance(found, MachineState):
+        raise Unavailable(f"the machine answered {type(found).__name__}")
     if session.json:
-        output.json_line(row_of(machine))
+        output.json_line(row_of(found))
         return
-    running = "yes" if machine.running else f"no: {machine.reason or 'it does not say why'}"
+    running = "yes" if found.running else f"no: {found.reason or 'it does not say why'}"
     output.pairs(
         (
-            ("machine", machine.name.removeprefix("machine/")),
-            ("class", machine.class_path),
-            ("state", machine.state),
+            ("machine", found.name.removeprefix("machine/")),
+            ("class", found.class_path),
+            ("state", found.state),
             ("running", running),
-            ("events", " ".join(machine.events) or "-"),
-            ("cycle", f"every {machine.interval_s:g} s, {machine.cycles} so far, {machine.overruns} too long"),
+            ("events", " ".join(found.events) or "-"),
+            ("cycle", f"every {found.interval_s:g} s, {found.cycles} so far, {found.overruns} too long"),
         )
     )
-    if machine.variables:
+    if found.variables:
         output.line()
         cells = [
             (one.role, one.name, values.shown(one.value), one.unit, name_of(one.quality), one.tag or "-")
-            for one in machine.variables
+            for one in found.variables
         ]
         output.table(("role", "name", "value", "unit", "quality", "tag"), cells, right=("value",))
 
 
-@app.command(
+@machine.command(
     epilog=examples(
         "tagwerk machine send mash confirm",
     )
@@ -166,7 +162,7 @@ def send(
 
 
 # A value may begin with a minus: what is no option of ours is a value.
-@app.command(
+@machine.command(
     "set",
     context_settings={"ignore_unknown_options": True},
     epilog=examples(

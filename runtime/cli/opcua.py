@@ -21,13 +21,9 @@ from tagwerk.runtime.cli.session import session_of
 TOOL: Final = "tagwerk.actors.opcua.tool"  # by name: the runtime imports no actor
 SECURITY: Final = "tagwerk.actors.opcua.security"
 
-app = typer.Typer(
-    name="opcua",
-    add_completion=False,
-    no_args_is_help=True,
-    rich_help_panel="OPC UA",
-    help="Look at an OPC UA server: what it offers, what it holds.",
-)
+app = typer.Typer(add_completion=False)
+opcua = typer.Typer(no_args_is_help=True, help="Look at an OPC UA server: what it offers, what it holds.")
+app.add_typer(opcua, name="opcua", rich_help_panel="Machines and devices")
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="opc.tcp://HOST:PORT/PATH")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="'nsu=URI;s=...' or 'ns=2;s=...'.")]
@@ -52,7 +48,7 @@ def _tool() -> Any:
     return importlib.import_module(TOOL)
 
 
-@app.command(
+@opcua.command(
     epilog=examples(
         "tagwerk opcua discover opc.tcp://127.0.0.1:4840",
     )
@@ -70,7 +66,7 @@ def discover(context: typer.Context, url: Url) -> None:
     output.show_rows(session.json, rows, head, cells)
 
 
-@app.command(
+@opcua.command(
     epilog=examples(
         "tagwerk opcua browse opc.tcp://127.0.0.1:4840",
         "tagwerk opcua browse opc.tcp://127.0.0.1:4840 --csv --link plc > tags.csv",
@@ -90,18 +86,18 @@ def browse(
     session = session_of(context)
     if as_csv and session.json:
         raise typer.BadParameter("one of --csv and --json, not both")
-    rows = _tool().browse(url, start, depth, security=_security(login, password_file))
+    # All of it before the first line is written: a reader that goes away must not break into the session.
+    rows = asyncio.run(_all(_tool().browse(url, start, depth, security=_security(login, password_file))))
     if as_csv:
-        asyncio.run(_write_csv(rows, f"opcua/{link}"))
+        _write_csv(rows, f"opcua/{link}")
     elif session.json:
-        output.json_list(_node(row) for row in asyncio.run(_all(rows)))
+        output.json_list(map(_node, rows))
     else:
-        found = asyncio.run(_all(rows))
         head = ("name", "class", "type", "access", "node", "description")
         cells = [
             ("  " * (row.depth - 1) + row.path.rpartition(".")[2], row.node_class, row.type_name, _access(row),
              row.node, row.description)
-            for row in _as_tree(found)
+            for row in _as_tree(rows)
         ]  # fmt: skip
         output.table(head, cells)
 
@@ -110,12 +106,12 @@ async def _all(rows: AsyncIterator[Any]) -> list[Any]:
     return [row async for row in rows]
 
 
-async def _write_csv(rows: AsyncIterator[Any], source: str) -> None:
+def _write_csv(rows: list[Any], source: str) -> None:
     from tagwerk.runtime.plantfile_csv import HEADER
 
     writer = csv.DictWriter(sys.stdout, HEADER, restval="", lineterminator="\n")
     writer.writeheader()
-    async for row in rows:
+    for row in rows:
         if row.tag_type:
             writer.writerow(row.csv_row(source))
 
@@ -136,7 +132,7 @@ def _node(row: Any) -> dict[str, Any]:
     return {key: getattr(row, key) for key in keys}
 
 
-@app.command(
+@opcua.command(
     epilog=examples(
         "tagwerk opcua read opc.tcp://127.0.0.1:4840 'nsu=urn:tagwerk:brewhouse;s=mash.temperature'",
     )
@@ -148,7 +144,7 @@ def read(context: typer.Context, url: Url, node: NodeName, login: UaUser = "", p
 
 
 # A value may begin with a minus: what is no option of ours is a value.
-@app.command(
+@opcua.command(
     context_settings={"ignore_unknown_options": True},
     epilog=examples(
         "tagwerk opcua write opc.tcp://127.0.0.1:4840 'nsu=urn:tagwerk:brewhouse;s=mash.setpoint' 65",

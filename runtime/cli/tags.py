@@ -78,7 +78,7 @@ def _read(plant: Plant, found: list[TagDef]) -> Iterator[TagValue]:
 def read(
     context: typer.Context,
     names: Annotated[
-        list[str], typer.Argument(metavar="TAG...", help="Names or globs.", autocompletion=completion.tag_names)
+        list[str], typer.Argument(metavar="TAG", help="Names or globs.", autocompletion=completion.tag_names)
     ],
 ) -> None:
     """Read values, in the tags' engineering units."""
@@ -154,7 +154,7 @@ def write(
 def watch(
     context: typer.Context,
     globs: Annotated[
-        list[str], typer.Argument(metavar="GLOB...", help="Names or globs.", autocompletion=completion.tag_names)
+        list[str], typer.Argument(metavar="GLOB", help="Names or globs.", autocompletion=completion.tag_names)
     ],
     every: Annotated[
         bool, typer.Option("--every", help="Each sample; else the latest, if they come faster than they are shown.")

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import psutil
 import tagwerk
 from tagwerk.runtime.home import Home
+from tagwerk.runtime.node_ctl import NodeCtl
 from tagwerk.runtime.page import Page, Peer
 from tagwerk.runtime.states import PeerState
 
@@ -117,6 +118,10 @@ class Brewery:
         """Its successor runs."""
         now = self.peer(name)
         return now.incarnation != before.incarnation and now.state is PeerState.RUNNING
+
+    def ask_node(self, do: str, name: str) -> None:
+        """Have the node stop or start one of its children."""
+        NodeCtl(Home(self.home)).call(do, name, 30)
 
     def log(self, name: str) -> str:
         """What an actor logged."""

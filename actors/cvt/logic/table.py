@@ -22,6 +22,7 @@ LATE_WINDOW_NS: Final = 10_000_000_000
 AHEAD_NS: Final = 10_000_000_000
 NOBODY: Final = 0
 ANYONE: Final = -1
+NO_BIRTH: Final = -1
 
 Rows = "NDArray[np.int64]"
 
@@ -67,6 +68,7 @@ class Table:
         self.has_value = np.zeros(count, np.bool_)
         self.times = np.zeros(count, "<i8")
         self.received = np.zeros(count, "<i8")
+        self.heard = np.zeros(count, "<i8")  # as `received`, but also what a deadband swallowed counts
         self.quality = np.full(count, q.BAD_WAITING_FOR_INITIAL_DATA, "<u4")
         self.owner = np.zeros(count, np.int32)
         self.born = np.zeros(count, np.int64)
@@ -130,13 +132,30 @@ class Table:
         if keep is not None:
             done.untouched = False
             batch, rows = batch.select(keep), rows[keep]
+        # Times are judged for the batch as a whole, against the table before it: inside a batch the order rules.
+        batch, rows = self._judge_times(batch, rows, writer, session, received_ns, done, clock_known_wrong)
         if len(batch):
-            for piece, piece_rows in self._usable(batch, rows, done):
-                self._place(piece, piece_rows, writer, session, received_ns, done, clock_known_wrong)
+            for piece, piece_rows in self._usable(batch, rows, received_ns, done):
+                self.put(piece, piece_rows, writer, session, received_ns)
+                done.current.append(piece)
+                done.rows.append(piece_rows)
+        return done
+
+    def backfill(self, batch: Samples) -> Applied:
+        """Take a batch that is for history only: nothing becomes current.
+
+        Args:
+            batch: As it came, columns of one length.
+        """
+        done = Applied(untouched=False)
+        keep = self._permitted(batch, self.rows(batch.tags), None, np.zeros(1, np.bool_), done)
+        kept = batch if keep is None else batch.select(keep)
+        if len(kept):
+            done.history_only.extend(piece for piece, _ in _without_nan(kept))
         return done
 
     def _permitted(
-        self, batch: Samples, rows: NDArray[np.intp], writer: int, dead: NDArray[np.bool_], done: Applied
+        self, batch: Samples, rows: NDArray[np.intp], writer: int | None, dead: NDArray[np.bool_], done: Applied
     ) -> NDArray[np.bool_] | None:
         """Which rows may be taken; None if all. Those that may not are put into `done.refused`."""
         known = rows >= 0
@@ -145,11 +164,7 @@ class Table:
             typed = owned = known
         else:
             typed = np.full(len(rows), True) if batch.kind is ValueType.QUALITY else self.types[safe] == batch.kind
-            required = self.required[safe]
-            holder = self.owner[safe]
-            owned = (required == writer) | (
-                (required == ANYONE) & ((holder == writer) | (holder == NOBODY) | dead[holder])
-            )
+            owned = self._owned(safe, writer, dead)
         keep = known & typed & owned
         if keep.all():
             return None
@@ -162,26 +177,28 @@ class Table:
             done.refused.append((number, int(batch.tags[number]), code.value))
         return keep
 
+    def _owned(self, rows: NDArray[np.intp], writer: int | None, dead: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if writer is None:
+            return np.full(len(rows), True)
+        required = self.required[rows]
+        holder = self.owner[rows]
+        free = (holder == writer) | (holder == NOBODY) | dead[holder]
+        owned: NDArray[np.bool_] = (required == writer) | ((required == ANYONE) & free)
+        return owned
+
     def _usable(
-        self, batch: Samples, rows: NDArray[np.intp], done: Applied
+        self, batch: Samples, rows: NDArray[np.intp], received_ns: int, done: Applied
     ) -> Iterable[tuple[Samples, NDArray[np.intp]]]:
         """The batch, with NaN turned to Bad without a value, and without what a deadband swallows."""
-        if batch.kind is ValueType.FLOAT and (nan := np.isnan(batch.values)).any():
+        if batch.kind is ValueType.FLOAT and np.isnan(batch.values).any():
             done.untouched = False
-            edges = np.flatnonzero(np.diff(nan)) + 1  # runs, so that the order of a tag's samples stays
-            for run in np.split(np.arange(len(batch)), edges):
-                piece = batch.select(run)
-                if nan[run[0]]:
-                    codes = np.where(q.bad_mask(piece.quality), piece.quality, np.uint32(q.BAD)).astype("<u4")
-                    piece = replace(piece, kind=ValueType.QUALITY, values=None, quality=codes)
-                    yield piece, rows[run]
-                else:
-                    yield from self._outside_band(piece, rows[run], done)
+            for piece, run in _without_nan(batch):
+                yield from self._outside_band(piece, rows[run], received_ns, done)
         else:
-            yield from self._outside_band(batch, rows, done)
+            yield from self._outside_band(batch, rows, received_ns, done)
 
     def _outside_band(
-        self, batch: Samples, rows: NDArray[np.intp], done: Applied
+        self, batch: Samples, rows: NDArray[np.intp], received_ns: int, done: Applied
     ) -> Iterable[tuple[Samples, NDArray[np.intp]]]:
         numeric = batch.kind in (ValueType.FLOAT, ValueType.INT)
         if not (self._any_band and numeric and (banded := self._bands[rows] > 0).any()):
@@ -191,18 +208,20 @@ class Table:
         for wave in _waves(rows) if len(np.unique(rows)) < len(rows) else [np.arange(len(rows))]:
             at = rows[wave]
             last = self.floats[at] if batch.kind is ValueType.FLOAT else self.ints[at]
-            inside = np.abs(batch.values[wave] - last) < self._bands[at]
+            with np.errstate(invalid="ignore"):  # inf - inf; as floats, because a difference of two int64 may wrap
+                inside = np.abs(np.subtract(batch.values[wave], last, dtype="<f8")) < self._bands[at]
             same = self.has_value[at] & (self.quality[at] == batch.quality[wave])
             keep = ~(banded[wave] & inside & same)
             if keep.all() and len(wave) == len(rows):
                 yield batch, rows
                 return
             done.untouched = False
+            self.heard[at[~keep]] = received_ns
             if keep.any():
                 picked = wave[keep]
                 yield batch.select(picked), rows[picked]
 
-    def _place(
+    def _judge_times(
         self,
         batch: Samples,
         rows: NDArray[np.intp],
@@ -211,15 +230,18 @@ class Table:
         received_ns: int,
         done: Applied,
         clock_known_wrong: bool,
-    ) -> None:
+    ) -> tuple[Samples, NDArray[np.intp]]:
+        """What is current of a batch: late samples go to history only, the first ones of a wrong clock are marked."""
         in_session = (self.born[rows] == session) & (self.owner[rows] == writer) & (self.times[rows] > 0)
         age = self.times[rows] - batch.times
         late = in_session & (age > 0) & (age < LATE_WINDOW_NS)
+        if late.any():  # a sample without a value never is: what turned bad must not go on looking good
+            late &= _has_value(batch)
         wrong = (in_session & (age >= LATE_WINDOW_NS)) | (batch.times - received_ns > AHEAD_NS)
         if late.any():
             done.untouched = False
-            if late.all() and batch.kind is not ValueType.QUALITY:
-                wrong, late = late, np.zeros_like(late)  # all of them: the clock went back
+            if late.all():
+                wrong = late  # all of them: the clock went back
             else:
                 done.history_only.append(batch.select(late))
                 keep = ~late
@@ -228,10 +250,7 @@ class Table:
             batch = self._mark(batch, wrong, received_ns, rows, done)
         elif wrong.any():
             done.clock_step = (int(batch.tags[wrong][0]), 0)
-        if len(batch):
-            self.put(batch, rows, writer, session, received_ns)
-            done.current.append(batch)
-            done.rows.append(rows)
+        return batch, rows
 
     def _mark(
         self,
@@ -267,14 +286,23 @@ class Table:
         self.times[rows] = batch.times
         self.quality[rows] = batch.quality
         self.received[rows] = received_ns
+        self.heard[rows] = received_ns
         self.owner[rows] = writer
         self.born[rows] = session
 
     def lose(self, batch: Samples, rows: NDArray[np.intp], received_ns: int) -> None:
-        """Take a quality-only batch that is nobody's: values, owners and births stay."""
+        """Take a quality-only batch that is nobody's: values and owners stay.
+
+        Its time is the shard's, not the source's, so the owner's next sample is current whatever its own time.
+        """
         self.times[rows] = batch.times
         self.quality[rows] = batch.quality
         self.received[rows] = received_ns
+        self.born[rows] = NO_BIRTH
+
+    def disown(self, writer: int) -> None:
+        """A writer is forgotten: what it fed is anybody's."""
+        self.owner[self.owner == writer] = NOBODY
 
     # --- giving state ------------------------------------------------------------------------------------------------
 
@@ -319,6 +347,28 @@ def quality_only(handles: NDArray[np.uint32], code: int, time_ns: int | NDArray[
     count = len(handles)
     times = np.broadcast_to(np.asarray(time_ns, "<i8"), (count,))
     return Samples(ValueType.QUALITY, handles, None, times, np.full(count, code, "<u4"))
+
+
+def _has_value(batch: Samples) -> NDArray[np.bool_]:
+    if batch.kind is ValueType.FLOAT:
+        given: NDArray[np.bool_] = ~np.isnan(batch.values)
+        return given
+    return np.full(len(batch), batch.kind is not ValueType.QUALITY)
+
+
+def _without_nan(batch: Samples) -> Iterable[tuple[Samples, NDArray[np.intp]]]:
+    """The batch in runs, with NaN turned to Bad without a value, and the index of each run; in the same order."""
+    has_value = _has_value(batch)
+    if batch.kind is ValueType.QUALITY or has_value.all():
+        yield batch, np.arange(len(batch))
+        return
+    edges = np.flatnonzero(np.diff(has_value)) + 1
+    for run in np.split(np.arange(len(batch)), edges):
+        piece = batch.select(run)
+        if not has_value[run[0]]:
+            codes = np.where(q.bad_mask(piece.quality), piece.quality, np.uint32(q.BAD)).astype("<u4")
+            piece = replace(piece, kind=ValueType.QUALITY, values=None, quality=codes)
+        yield piece, run
 
 
 def _band(tag: TagDef) -> float:

@@ -54,12 +54,15 @@ class Change:
         batch: The samples.
         rows: Their table rows, int (n,).
         position: Where it stands in the shard's order.
+        received_ns: When the shard took it, UTC, ns.
+        opens_frame: It does not share a frame with what was before it: somebody was given the state in between.
     """
 
     batch: Samples
     rows: NDArray[np.intp]
     position: int
     received_ns: int
+    opens_frame: bool = False
 
 
 def mask_of(globs: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
@@ -74,6 +77,11 @@ def frames_for(view: View, changes: Sequence[Change]) -> Iterator[tuple[list[Sam
     used = 0
     upto = received_ns = 0
     for change in changes:
+        if change.position <= view.sent:
+            continue  # it was made before the view was
+        if change.opens_frame and group:
+            yield _join(group), upto, received_ns
+            group, used = [], 0
         if view.everything:
             part = change.batch
         else:
@@ -90,6 +98,16 @@ def frames_for(view: View, changes: Sequence[Change]) -> Iterator[tuple[list[Sam
         upto, received_ns = change.position, change.received_ns
     if group:
         yield _join(group), upto, received_ns
+
+
+def pieces(batch: Samples, rows: NDArray[np.intp]) -> Iterator[tuple[Samples, NDArray[np.intp]]]:
+    """A batch in parts that each fit into a frame, with their table rows."""
+    if _size(batch) <= BUDGET_BYTES or len(batch) == 1:
+        yield batch, rows
+        return
+    middle = len(batch) // 2
+    for part in (np.arange(middle), np.arange(middle, len(batch))):
+        yield from pieces(batch.select(part), rows[part])
 
 
 def _size(batch: Samples) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,6 +11,8 @@ from tagwerk.protocols.link import ReceiveCounter
 LEASE_NS: Final = 3_000_000_000
 FORGET_NS: Final = 24 * 3_600_000_000_000
 WRITERS_LIMIT: Final = 100_000
+LIVE_ONLY_LIMIT: Final = 256
+"""As many batches as a writer may have under way."""
 
 
 @dataclass(slots=True)
@@ -37,6 +40,8 @@ class Writer:
     lost_ns: int = 0
     """Wall time of the loss, 0 if there is none."""
     clock_wrong: bool = False
+    live_only: deque[int] = field(default_factory=lambda: deque(maxlen=LIVE_ONLY_LIMIT))
+    """The newest numbers that are current but could not be journaled, in case the writer has to be told again."""
     asked_back: bool = False
 
 
@@ -46,6 +51,8 @@ class Writers:
     def __init__(self) -> None:
         self.by_name: dict[str, Writer] = {}
         self.by_identity: dict[bytes, Writer] = {}
+        self.changes = 0
+        """Rises whenever somebody comes or goes."""
         self._next_index = 1
 
     @property
@@ -59,6 +66,7 @@ class Writers:
         if writer is None:
             writer = self.by_name[name] = Writer(self._next_index, name, named)
             self._next_index += 1
+            self.changes += 1
         return writer
 
     def restore(self, writer: Writer) -> None:
@@ -68,8 +76,8 @@ class Writers:
 
     def connect(self, writer: Writer, identity: bytes, mono_ns: int) -> None:
         """This connection speaks for the writer from now on."""
-        if writer.identity:
-            self.by_identity.pop(writer.identity, None)
+        self._disconnect(writer)
+        self.changes += 1
         writer.identity = identity
         writer.alive = True
         writer.heard_ns = mono_ns
@@ -86,10 +94,23 @@ class Writers:
 
     def gone(self, writer: Writer, now_ns: int) -> None:
         """The writer is lost, or has said goodbye."""
-        self.by_identity.pop(writer.identity, None)
-        writer.identity = b""
+        self._disconnect(writer)
+        self.changes += 1
         writer.alive = False
         writer.lost_ns = now_ns
+
+    def forget(self, now_ns: int) -> list[Writer]:
+        """Those without a name that are gone for a day; they are known no more."""
+        old = [w for w in self.by_name.values() if not w.named and not w.alive and now_ns - w.lost_ns > FORGET_NS]
+        for writer in old:
+            del self.by_name[writer.name]
+            self.changes += 1
+        return old
+
+    def _disconnect(self, writer: Writer) -> None:
+        if self.by_identity.get(writer.identity) is writer:  # the connection may speak for another one by now
+            del self.by_identity[writer.identity]
+        writer.identity = b""
 
     def silent(self, mono_ns: int) -> list[Writer]:
         """Those that are taken for alive and were not heard for a lease."""

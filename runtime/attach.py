@@ -293,9 +293,7 @@ class Plant:
         ticket = _result(self._publish_future(samples, limit_s, backfill=backfill), limit_s + 1.0)
         judge_ticket(ticket, self._table)
 
-    def publish_soon(
-        self, samples: Samples, *, timeout_s: float | None = None, backfill: bool = False
-    ) -> Future[None]:
+    def publish_soon(self, samples: Samples, *, timeout_s: float | None = None, backfill: bool = False) -> Future[None]:
         """Publish without waiting: the future ends as `publish` would. Many may be out at a time."""
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         outcome: Future[None] = Future()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+
 import tagwerk
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.node_ctl import NodeCtl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -106,10 +107,10 @@ class FullDisk(Disk):
 
     full = False
 
-    def writev(self, descriptor: int, pieces: Any) -> int:
+    def write(self, descriptor: int, parts: Sequence[Any], offset: int) -> int:
         if self.full:
-            raise OSError(28, "No space left on device")
-        return super().writev(descriptor, pieces)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(descriptor, parts, offset)
 
 
 class LossyPort:
@@ -259,6 +260,7 @@ class Rig:
         actor._transport.close()
         if isinstance(actor, Cvt):
             actor.journal._tail.close()
+            actor.journal._shelf.close()
             actor._outbox_db.close()
         self.say(name, PeerState.BACKOFF)
 

@@ -53,7 +53,7 @@ install() {
     fi
     rm -f "$stamp"
     say "installing $what into $venv (once; a minute or two)"
-    (cd "$root" && "$venv/bin/python" -m pip install --quiet "$@") || die 1 "pip failed; run it again when its reason is gone"
+    (cd "$root" && "$venv/bin/python" -m pip install --quiet "$@") || die 1 "the installation failed for the reason above; the next run tries it again"
     printf '%s\n' "$hash" >"$stamp"
 }
 

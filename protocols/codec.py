@@ -64,7 +64,7 @@ def check_depth(value: object, limit: int = MAX_DEPTH) -> None:
         RemoteProtocolError: Too deep.
     """
     level: list[Any] = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return

@@ -100,6 +100,7 @@ def rows_of(error: TagwerkError | OSError) -> list[Row]:
         return [Row("Config", f"{error.filename or ''}: {error.strerror}".removeprefix(": "), file=error.filename)]
     text = str(error)
     if type(error) is Unavailable and text.startswith("no plant"):
+        text = text[max(0, text.find("no plant is up in")) :]  # who attaches and who looks say it both
         text += "; `tagwerk up` starts one"
     return [Row(type(error).__name__, text)]
 

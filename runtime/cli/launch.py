@@ -79,7 +79,9 @@ def default_plant() -> Path:
 def _signals() -> Generator[Callable[[], int]]:
     """Take SIGINT, SIGTERM and SIGHUP; give a function that says which one came, 0 for none."""
     came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored: somebody said nohup
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, lambda got, _: came.append(got)) for number in numbers}
     try:
         yield lambda: came[0] if came else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -23,6 +24,10 @@ NODE: Final = "node/main"
 STOP_S: Final = 30.0  # actors stop in order, the historian writes what it holds
 KILL_S: Final = 5.0
 _LOOK_S: Final = 0.02
+
+
+class StillThere(TagwerkError):  # noqa: N818  what the user reads, not what we raise
+    """A process that should have ended has not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +170,12 @@ def stop(home: Home, running: Running, timeout_s: float = STOP_S) -> None:
     A supervisord that has other programs, too, is left alone: it is only told about the node.
 
     Raises:
-        Unavailable: Something of it cannot be ended.
+        StillThere: Something of it cannot be ended.
     """
     deadline = time.monotonic() + timeout_s
     if running.supervisor is not None and running.alone:
         if not end(running.supervisor, term_s=timeout_s, kill_s=KILL_S):
-            raise Unavailable(f"supervisord, pid {running.supervisor.pid}, cannot be ended")
+            raise StillThere(f"supervisord, pid {running.supervisor.pid}, cannot be ended")
     elif running.supervisor is not None:
         NodeCtl(home).call("down", timeout_s=timeout_s)
     node = running.node or _node_of(home)
@@ -178,7 +183,7 @@ def stop(home: Home, running: Running, timeout_s: float = STOP_S) -> None:
         if running.supervisor is not None:
             _wait_gone(node, deadline)
         if not end(node, term_s=max(KILL_S, deadline - time.monotonic()), kill_s=KILL_S):
-            raise Unavailable(f"the node, pid {node.pid}, cannot be ended")
+            raise StillThere(f"the node, pid {node.pid}, cannot be ended")
     clean(home)
 
 
@@ -198,21 +203,23 @@ def clean(home: Home) -> None:
     """Remove what a plant that is gone left in its run directory, and the directory itself.
 
     Raises:
-        Unavailable: Some process of it still lives.
+        StillThere: Some process of it still lives.
     """
-    try:
+    home = Home(home.root)  # another one may remember a directory that is gone
+    with contextlib.suppress(Unavailable, FileNotFoundError):  # the node takes the directory away itself, if it can
         folder = home.file(NODE, "lock").parent
-    except Unavailable:
-        return
+        _wait_until_free(folder)
+        for path in sorted(folder.iterdir()):
+            path.unlink(missing_ok=True)
+        home.remove_run()
+
+
+def _wait_until_free(folder: Path) -> None:
     deadline = time.monotonic() + KILL_S
     for lock in sorted(folder.glob("*.lock")):
         while is_held(lock):  # actors that died with their node take a moment
             if time.monotonic() >= deadline:
                 holder = ActorLock.holder(lock)
-                raise Unavailable(
-                    f"{holder.name if holder else lock.name} still runs, pid {holder and holder.process.pid}"
-                )
+                who = f"{holder.name}, pid {holder.process.pid}," if holder else lock.name
+                raise StillThere(f"{who} still runs, though its node is gone")
             time.sleep(_LOOK_S)
-    for path in sorted(folder.iterdir()):
-        path.unlink(missing_ok=True)
-    home.remove_run()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tagwerk.runtime.cli.session import Session
 
 TAIL_LINES: Final = 8
+NOT_YET: Final = frozenset({"STOPPED", "UNKNOWN"})
 _POLL_S: Final = 0.05
 _LIVE_S: Final = 1.0
 
@@ -113,7 +114,8 @@ class Watcher:
 
     def _show_changes(self, rows: Rows) -> None:
         for row in rows:
-            if self._states.get(row["name"]) == row["state"]:
+            # What was not started yet is no change; a node says who it is a moment after it has made its page.
+            if self._states.get(row["name"], row["state"] if row["state"] in NOT_YET else "") == row["state"]:
                 continue
             self._states[row["name"]] = row["state"]
             at_ns = time.time_ns()

@@ -26,12 +26,13 @@ def pack(value: object) -> bytes:
     return msgpack.packb(value, use_bin_type=True)  # type: ignore[no-any-return, unused-ignore]
 
 
-def unpack(data: bytes | memoryview, *, max_bytes: int = MAX_BODY_BYTES) -> Any:
+def unpack(data: bytes | memoryview, *, max_bytes: int = MAX_BODY_BYTES, max_depth: int | None = MAX_DEPTH) -> Any:
     """Decode one value that fills `data` exactly.
 
     Args:
         data: The bytes as they came.
         max_bytes: More than this is refused before it is looked at.
+        max_depth: Deeper than this is refused; None where the caller checks each level by itself.
 
     Raises:
         RemoteProtocolError: Not msgpack, too large, too deep, or bytes left over.
@@ -53,7 +54,8 @@ def unpack(data: bytes | memoryview, *, max_bytes: int = MAX_BODY_BYTES) -> Any:
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
         msg = f"not a msgpack value: {error}"
         raise RemoteProtocolError(msg) from error
-    check_depth(value)
+    if max_depth is not None:
+        check_depth(value, max_depth)
     return value
 
 

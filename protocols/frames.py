@@ -194,7 +194,7 @@ def read_header(data: bytes | memoryview) -> Any:
     Raises:
         RemoteProtocolError: Not a header, of another version, or of an unknown kind.
     """
-    value = unpack(data, max_bytes=HEADER_LIMIT_BYTES)
+    value = unpack(data, max_bytes=HEADER_LIMIT_BYTES, max_depth=None)
     if type(value) is not list or len(value) < 2:
         msg = "a header is [version, kind, ...]"
         raise RemoteProtocolError(msg)

@@ -47,6 +47,8 @@ DTYPES: Final[dict[ValueType, np.dtype[Any]]] = {
 MAX_TEXT_BYTES: Final = 64_000
 """Longest text of one sample, in UTF-8: with its other columns it still fits into a frame."""
 
+BUDGET_BYTES: Final = MAX_FRAME_BYTES - 1_024
+"""What the batches of one frame may take together, `Samples.size` each."""
 ROW_BYTES: Final = 24
 """A numeric sample on the wire: 4 handle, 8 value, 8 time, 4 quality."""
 
@@ -122,6 +124,14 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.tags)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in a frame, at most."""
+        if self.kind is ValueType.STR:
+            texts: list[str] = self.values
+            return 64 + 16 * len(self) + sum(len(text.encode()) + 5 for text in texts)
+        return 64 + ROW_BYTES * len(self)
 
     @property
     def names(self) -> list[str]:
@@ -252,6 +262,19 @@ def concatenate(batches: Sequence[Samples]) -> Samples:
     )
 
 
+def join(batches: list[Samples]) -> list[Samples]:
+    """The same samples in the same order; neighbours of one type become one batch."""
+    if len(batches) == 1:
+        return batches
+    joined: list[Samples] = []
+    start = 0
+    for end in range(1, len(batches) + 1):
+        if end == len(batches) or batches[end].kind is not batches[start].kind:
+            joined.append(concatenate(batches[start:end]))
+            start = end
+    return joined
+
+
 def encode(batches: Sequence[Samples]) -> bytes:
     """Batches to one frame. No loop over samples.
 
@@ -281,7 +304,7 @@ def decode(frame: bytes | memoryview) -> list[Samples]:
     Raises:
         RemoteProtocolError: Anything but a correct frame.
     """
-    value = unpack(frame, max_bytes=MAX_FRAME_BYTES)
+    value = unpack(frame, max_bytes=MAX_FRAME_BYTES, max_depth=None)
     if type(value) is not list or len(value) < 2 or value[0] != VERSION or type(value[1]) is not list:
         msg = "samples frame is not [1, [batch, ...]]"
         raise RemoteProtocolError(msg)
@@ -335,12 +358,12 @@ def split(batches: Iterable[Samples]) -> Iterator[list[Samples]]:
     Raises:
         ValueError: One string alone is larger than a frame.
     """
-    budget = MAX_FRAME_BYTES - 256
+    budget = BUDGET_BYTES
     group: list[Samples] = []
     used = 0
     for batch in batches:
         for piece in _pieces(batch, budget):
-            size = _size(piece)
+            size = piece.size
             if group and used + size > budget:
                 yield group
                 group, used = [], 0
@@ -350,19 +373,12 @@ def split(batches: Iterable[Samples]) -> Iterator[list[Samples]]:
         yield group
 
 
-def _size(batch: Samples) -> int:
-    if isinstance(batch.values, list):
-        texts: list[str] = batch.values
-        return 64 + 16 * len(batch) + sum(len(text.encode()) + 5 for text in texts)
-    return 64 + ROW_BYTES * len(batch)
-
-
 def _pieces(batch: Samples, budget: int) -> Iterator[Samples]:
-    if _size(batch) <= budget:
+    if batch.size <= budget:
         yield batch
         return
     if len(batch) == 1:
-        msg = f"one string of {_size(batch)} bytes does not fit into a frame of {budget}"
+        msg = f"one string of {batch.size} bytes does not fit into a frame of {budget}"
         raise ValueError(msg)
     middle = len(batch) // 2
     rows = np.arange(len(batch))

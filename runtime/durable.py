@@ -47,7 +47,7 @@ def read_record(body: bytes) -> JournalRecord:
     Raises:
         RemoteProtocolError: Not a record.
     """
-    value = unpack(body, max_bytes=2 * MAX_FRAME_BYTES)
+    value = unpack(body, max_bytes=2 * MAX_FRAME_BYTES, max_depth=None)
     if type(value) is not list or len(value) < 8:
         msg = "a journal record has 8 fields"
         raise RemoteProtocolError(msg)

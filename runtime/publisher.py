@@ -11,7 +11,7 @@ import numpy as np
 from tagwerk.protocols.errors import Refused, RemoteProtocolError, WindowFull
 from tagwerk.protocols.frames import AckHeader, Kind, pack_header, read_link_header
 from tagwerk.protocols.link import SendWindow
-from tagwerk.protocols.samples import Samples, ValueType, encode, split
+from tagwerk.protocols.samples import BUDGET_BYTES, Samples, ValueType, encode, join, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,9 +34,15 @@ STALL_TICKS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
+    """One frame: which rows of it belong to which publish, as (first row after them, ticket)."""
+
     frame: bytes
     backfill: bool
-    ticket: Ticket | None
+    parts: tuple[tuple[int, Ticket | None], ...]
+
+    def ticket_of(self, row: int) -> Ticket | None:
+        """The publish that a row came with."""
+        return next((ticket for end, ticket in self.parts if row < end), self.parts[-1][1])
 
 
 class Ticket:
@@ -97,6 +103,8 @@ class WriterLink:
         self.opened = False
         self.refusal: Refused | None = None
         self.window: SendWindow[_Batch] = SendWindow(WINDOW)
+        self._gathered: list[tuple[Samples, Ticket | None, bool]] = []
+        self._gathered_bytes = 0
         self.on_refused: Callable[[int, str], None] | None = None
         self.on_change: Callable[[], None] | None = None
         self._oldest = 0
@@ -112,21 +120,42 @@ class WriterLink:
     def _send_open(self) -> None:
         self.port.send([pack_header(Kind.OPEN, self.session, self.writer, self.incarnation, self.named)])
 
-    def push(self, frame: bytes, ticket: Ticket | None, *, backfill: bool) -> None:
-        """Take a frame; it is sent at the next `flush`.
+    def room_for(self, size: int) -> bool:
+        """May so many bytes more be gathered? Counted in frames that may be half full, so never too late."""
+        return len(self.window) + 2 * (self._gathered_bytes + size) // BUDGET_BYTES + 1 < WINDOW
 
-        Raises:
-            WindowFull: Too many frames wait for their acknowledgement.
-        """
-        if self.window.full:
-            msg = f"{self.shard}: {WINDOW} batches wait for their acknowledgement"
-            raise WindowFull(msg)
-        self.window.push(_Batch(frame, backfill, ticket))
+    def gather(self, samples: Samples, size: int, ticket: Ticket | None, *, backfill: bool) -> None:
+        """Take a batch; it is sent at the next `flush`, together with its neighbours."""
+        self._gathered.append((samples, ticket, backfill))
+        self._gathered_bytes += size
         if ticket is not None:
             ticket.add()
 
+    @property
+    def waiting(self) -> int:
+        """Frames that are not acknowledged, and batches that are not sent."""
+        return len(self.window) + len(self._gathered)
+
+    def _number(self) -> None:
+        """What was gathered becomes frames with numbers."""
+        gathered, self._gathered = self._gathered, []
+        self._gathered_bytes = 0
+        frame = _Frame()
+        for samples, ticket, backfill in gathered:
+            for piece in (piece for group in split([samples]) for piece in group):
+                if not frame.takes(piece, backfill):
+                    self.window.push(frame.batch())
+                    frame = _Frame()
+                frame.add(piece, ticket, backfill)
+            if ticket is not None:
+                ticket.done()  # its frames count from here
+        if frame.batches:
+            self.window.push(frame.batch())
+
     def flush(self) -> None:
         """Send what was not sent yet, as far as the socket takes it."""
+        if self._gathered:
+            self._number()
         while self.opened and (turn := self.window.to_send()) is not None:
             number, batch = turn
             if not self.port.send([pack_header(Kind.PUBLISH, self.session, number, batch.backfill), batch.frame]):
@@ -196,24 +225,58 @@ class WriterLink:
     def _acknowledged(self, ack: AckHeader) -> None:
         first = self.window.first_number
         waiting = list(self.window.waiting())[: max(0, ack.number - first + 1)] if ack.refused else []
-        for number, _row, handle, code in ack.refused:
+        for number, row, handle, code in ack.refused:
             if first <= number < first + len(waiting):
-                ticket = waiting[number - first].ticket
+                ticket = waiting[number - first].ticket_of(row)
                 if ticket is not None:
                     ticket.refused.append((handle, code))
             if self.on_refused is not None:
                 self.on_refused(handle, code)
         done = self.window.acknowledge(ack.number) if ack.number >= first else []
         for number in ack.not_journaled:
-            if first <= number < first + len(done) and (ticket := done[number - first].ticket) is not None:
-                ticket.not_journaled = True
+            if first <= number < first + len(done):
+                for _, ticket in done[number - first].parts:
+                    if ticket is not None:
+                        ticket.not_journaled = True
         self._finish(done)
         self.flush()
 
     def _finish(self, batches: list[_Batch]) -> None:
         for batch in batches:
-            if batch.ticket is not None:
-                batch.ticket.done()
+            for _, ticket in batch.parts:
+                if ticket is not None:
+                    ticket.done()
+
+
+class _Frame:
+    """A frame in the making: batches in order, as many as fit."""
+
+    __slots__ = ("_backfill", "_bytes", "_parts", "_rows", "batches")
+
+    def __init__(self) -> None:
+        self.batches: list[Samples] = []
+        self._parts: list[tuple[int, Ticket | None]] = []
+        self._rows = 0
+        self._bytes = 0
+        self._backfill = False
+
+    def takes(self, batch: Samples, backfill: bool) -> bool:
+        """Does it still fit in?"""
+        return not self.batches or (self._bytes + batch.size <= BUDGET_BYTES and backfill == self._backfill)
+
+    def add(self, batch: Samples, ticket: Ticket | None, backfill: bool) -> None:
+        """Put a batch behind the others."""
+        self.batches.append(batch)
+        self._rows += len(batch)
+        self._bytes += batch.size
+        self._backfill = backfill
+        self._parts.append((self._rows, ticket))
+        if ticket is not None:
+            ticket.add()
+
+    def batch(self) -> _Batch:
+        """The frame as it goes out."""
+        return _Batch(encode(join(self.batches)), self._backfill, tuple(self._parts))
 
 
 class Publisher:
@@ -253,6 +316,7 @@ class Publisher:
         self.on_room: Callable[[], None] | None = None
         self._was_full = False
         self._ticker = reactor.every(ALIVE_S, self._tick)
+        reactor.at_turn_end(self.flush)
 
     @property
     def links(self) -> dict[int, WriterLink]:
@@ -262,12 +326,12 @@ class Publisher:
     @property
     def pending(self) -> int:
         """Frames that are not acknowledged yet."""
-        return sum(len(link.window) for link in self._links.values())
+        return sum(link.waiting for link in self._links.values())
 
     @property
     def window_full(self) -> bool:
         """True if some shard takes no further batch now."""
-        return any(link.window.full for link in self._links.values())
+        return not all(link.room_for(0) for link in self._links.values())
 
     def open_all(self) -> None:
         """Open the links to all shards now, not at the first publish."""
@@ -290,30 +354,26 @@ class Publisher:
         self._reactor.touched()
 
     def publish(self, samples: Samples, ticket: Ticket | None = None, *, backfill: bool = False) -> None:
-        """Send a batch to the shards of its tags.
+        """Send a batch to the shards of its tags, at the end of this turn of the reactor, with its neighbours.
 
         Raises:
             WindowFull: Some shard's window cannot take it; nothing of it was sent.
             Refused: A handle is unknown; nothing of it was sent.
         """
-        work: list[tuple[WriterLink, bytes]] = []
-        for link, part in self._parts(samples):
-            work.extend((link, encode(group)) for group in split([part]))
-        for link in {id(link): link for link, _ in work}.values():
+        parts = [(link, part, part.size) for link, part in self._parts(samples)]
+        for link, _, size in parts:
             if link.refusal is not None:
                 raise link.refusal
-            count = sum(1 for other, _ in work if other is link)
-            if len(link.window) + count > WINDOW:
+            if not link.room_for(size):
                 self._was_full = True
                 msg = f"{link.shard}: {len(link.window)} of {WINDOW} batches wait for their acknowledgement"
                 raise WindowFull(msg)
-        for link, frame in work:
-            link.push(frame, ticket, backfill=backfill)
-            link.flush()
+        for link, part, size in parts:
+            link.gather(part, size, ticket, backfill=backfill)
         self._reactor.touched()
 
     def flush(self) -> None:
-        """Send what the sockets did not take before."""
+        """Send what was published since the last flush, and what the sockets did not take before."""
         for link in self._links.values():
             link.flush()
 

@@ -61,6 +61,7 @@ class Reactor:
         self._timers: list[tuple[int, int, Timer]] = []
         self._order = count()
         self._posted: deque[Callable[[], None]] = deque()
+        self._turn_ends: list[Callable[[], None]] = []
         self.turns = 0
         """How often ports were served."""
         self.on_ports_changed: Callable[[], None] | None = None
@@ -112,7 +113,12 @@ class Reactor:
     def post(self, call: Callable[[], None]) -> None:
         """Have the reactor's thread call it. May be used from any thread."""
         self._posted.append(call)
-        self.transport.wake()
+        if len(self._posted) == 1:  # behind others: the wake for the first one is under way
+            self.transport.wake()
+
+    def at_turn_end(self, call: Callable[[], None]) -> None:
+        """Call at the end of every round: what was gathered in it goes out together."""
+        self._turn_ends.append(call)
 
     def next_due_ns(self, limit_ns: int) -> int:
         """How long until the next timer, at most `limit_ns`."""
@@ -131,7 +137,10 @@ class Reactor:
             if handler is not None:
                 handler()
         self.turns += bool(ready)
-        return self._fire() or bool(ready)
+        fired = self._fire()
+        for call in self._turn_ends:
+            call()
+        return fired or bool(ready)
 
     def _fire(self) -> bool:
         fired = False

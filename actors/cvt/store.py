@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from tagwerk.runtime.journal import Record
 
 FORMAT: Final = 1
-SNAPSHOT_RECORDS: Final = 5_000
+SNAPSHOT_RECORDS: Final = 2_000
+"""A restart applies about so many records at most, or a tenth of the tags if that is more."""
 SNAPSHOT_BYTES: Final = 16 << 20
 COLUMNS: Final = ("handles", "floats", "ints", "has_value", "times", "received", "quality", "owner", "born")
 
@@ -43,9 +44,11 @@ class Memory:
         self._path = path
         self._since_records = 0
         self._since_bytes = 0
+        self._limit = SNAPSHOT_RECORDS
 
     def restore(self, table: Table, writers: Writers, log: logging.Logger) -> int:
         """Load the snapshot and apply the records after it; returns how many records were applied."""
+        self._limit = max(SNAPSHOT_RECORDS, len(table) // 10)
         snapshot = read_snapshot(self._path)
         after: Position | int = 0
         self.journal.keep_after(kept_after(self._path))
@@ -93,7 +96,7 @@ class Memory:
     @property
     def due(self) -> bool:
         """True if a restart would have to apply too much."""
-        return self._since_records >= SNAPSHOT_RECORDS or self._since_bytes >= SNAPSHOT_BYTES
+        return self._since_records >= self._limit or self._since_bytes >= SNAPSHOT_BYTES
 
     def snapshot(self, table: Table, writers: Writers) -> None:
         """Write the table as it is after the last committed record.

@@ -65,7 +65,8 @@ def _machines(session: Session) -> Iterable[str]:
 
 def _offered(context: typer.Context, incomplete: str, names: Callable[[Session], Iterable[str]]) -> list[str]:
     root = context.find_root().params
-    home = root.get("home") or home_in(os.environ.get("_TYPER_COMPLETE_ARGS", ""))
+    typed = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")  # bash; zsh and fish
+    home = root.get("home") or home_in(typed)
     try:
         found = names(Session(home_path=Path(home) if home else None))
     except (TagwerkError, OSError):  # a shell that waits for the next letter must not see words about it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -348,6 +349,22 @@ class TestIngest:
         assert rig.values(TEMP) == [20.0, 21.0]
         assert rig.state(TEMP).value == 21.0
         assert (ticket.refused, ticket.not_journaled) == ([], False)
+
+    def test_a_writer_by_hand_as_the_wire_document_shows_it(self, rig: Rig) -> None:
+        shard = rig.shard()
+        client = rig.client()
+        port = client.transport.dealer(rig.home.socket(SHARD, "in"), b"by hand!")
+        steps = json.loads((Path(__file__).parents[1] / "vectors" / "writer.json").read_text())["steps"]
+        for step in steps:
+            frames = [bytes.fromhex(frame) for frame in step["frames"]]
+            if step["from"] == "writer":
+                rig.until(lambda frames=frames: port.send(frames))  # type: ignore[misc]
+                continue
+            heard: list[list[bytes]] = []
+            rig.until(lambda heard=heard: heard.extend([one] if (one := port.recv()) else []) or heard)  # type: ignore[misc]
+            assert heard[0] == frames, step["what"]
+        rig.until(lambda: not shard.writers.by_name["erp"].alive)
+        assert rig.values(TEMP) == [21.5]
 
     def test_many_batches_arrive_in_order_each_once(self, rig: Rig) -> None:
         rig.shard()

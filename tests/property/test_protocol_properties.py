@@ -324,7 +324,9 @@ class Reference:
               known: bool) -> None:  # fmt: skip
         self.current, self.late, self.refused, self.clock = [], [], [], False
         taken = [
-            (number, sample) for number, sample in enumerate(batch) if self.permitted(number, sample, kind, writer, dead)
+            (number, sample)
+            for number, sample in enumerate(batch)
+            if self.permitted(number, sample, kind, writer, dead)
         ]
         times = {number: self.judge(sample, kind, writer, birth) for number, sample in taken}
         if taken and all(verdict == "late" for verdict in times.values()):

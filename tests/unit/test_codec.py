@@ -20,7 +20,20 @@ def nested(depth: int) -> Any:
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, -1, 2**64 - 1, -(2**63), 1.5, "Grüße", b"\0\xff", [], [1, [2, "x"]], {"a": {1: b""}}, nested(MAX_DEPTH)],
+    [
+        None,
+        True,
+        -1,
+        2**64 - 1,
+        -(2**63),
+        1.5,
+        "Grüße",
+        b"\0\xff",
+        [],
+        [1, [2, "x"]],
+        {"a": {1: b""}},
+        nested(MAX_DEPTH),
+    ],
 )
 def test_what_is_packed_comes_back(value: Any) -> None:
     assert unpack(pack(value)) == value

@@ -81,7 +81,8 @@ class TestFirstOfAll:
         assert [(batch.kind, len(batch)) for batch in state] == [(QUALITY, len(TAGS))]
 
     @pytest.mark.parametrize(
-        ("handle", "value"), [(TEMP, 1.5), (TEMP, math.inf), (COUNT, -(2**63)), (COUNT, 2**63 - 1), (OPEN, True), (NOTE, "ü")]
+        ("handle", "value"),
+        [(TEMP, 1.5), (TEMP, math.inf), (COUNT, -(2**63)), (COUNT, 2**63 - 1), (OPEN, True), (NOTE, "ü")],
     )
     def test_every_type_keeps_its_value(self, bench: Bench, handle: int, value: Any) -> None:
         done = bench.put(handle, value)

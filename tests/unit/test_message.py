@@ -87,7 +87,19 @@ class TestHeaders:
 
     @pytest.mark.parametrize(
         "value",
-        [None, [], [1], [2, 1], [1, 99], [1, True], [1, "OPEN"], [1, [1]], [True, 16], [1, 17, "5", 1], [1, 17, 5, 1.5]],
+        [
+            None,
+            [],
+            [1],
+            [2, 1],
+            [1, 99],
+            [1, True],
+            [1, "OPEN"],
+            [1, [1]],
+            [True, 16],
+            [1, 17, "5", 1],
+            [1, 17, 5, 1.5],
+        ],
     )
     def test_anything_else_is_the_peers_fault(self, value: Any) -> None:
         with pytest.raises(RemoteProtocolError):

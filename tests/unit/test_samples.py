@@ -85,9 +85,7 @@ class TestRows:
         assert batch.names == ["tag7"]
 
     def test_without_a_value_it_is_none(self) -> None:
-        batch = Samples(
-            QUALITY, np.array([7], "<u4"), None, np.array([9], "<i8"), np.array([q.BAD], "<u4"), Names()
-        )
+        batch = Samples(QUALITY, np.array([7], "<u4"), None, np.array([9], "<i8"), np.array([q.BAD], "<u4"), Names())
         row = next(batch.rows())
         assert (row.value, row.good) == (None, False)
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tagwerk.protocols.codec import MAX_FRAME_BYTES
 from tagwerk.protocols.names import compile_globs
-from tagwerk.protocols.samples import ROW_BYTES, Samples, ValueType, concatenate
+from tagwerk.protocols.samples import BUDGET_BYTES, Samples, join
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VIEWS_LIMIT: Final = 10_000
-BUDGET_BYTES: Final = MAX_FRAME_BYTES - 1_024
 
 
 @dataclass(slots=True)
@@ -80,7 +78,7 @@ def frames_for(view: View, changes: Sequence[Change]) -> Iterator[tuple[list[Sam
         if change.position <= view.sent:
             continue  # it was made before the view was
         if change.opens_frame and group:
-            yield _join(group), upto, received_ns
+            yield join(group), upto, received_ns
             group, used = [], 0
         if view.everything:
             part = change.batch
@@ -89,41 +87,22 @@ def frames_for(view: View, changes: Sequence[Change]) -> Iterator[tuple[list[Sam
             if not inside.any():
                 continue
             part = change.batch if inside.all() else change.batch.select(inside)
-        size = _size(part)
+        size = part.size
         if group and used + size > BUDGET_BYTES:
-            yield _join(group), upto, received_ns
+            yield join(group), upto, received_ns
             group, used = [], 0
         group.append(part)
         used += size
         upto, received_ns = change.position, change.received_ns
     if group:
-        yield _join(group), upto, received_ns
+        yield join(group), upto, received_ns
 
 
 def pieces(batch: Samples, rows: NDArray[np.intp]) -> Iterator[tuple[Samples, NDArray[np.intp]]]:
     """A batch in parts that each fit into a frame, with their table rows."""
-    if _size(batch) <= BUDGET_BYTES or len(batch) == 1:
+    if batch.size <= BUDGET_BYTES or len(batch) == 1:
         yield batch, rows
         return
     middle = len(batch) // 2
     for part in (np.arange(middle), np.arange(middle, len(batch))):
         yield from pieces(batch.select(part), rows[part])
-
-
-def _size(batch: Samples) -> int:
-    if batch.kind is ValueType.STR:
-        texts: list[str] = batch.values
-        return 16 * len(batch) + 64 + sum(5 + 4 * len(text) for text in texts)
-    return ROW_BYTES * len(batch) + 64
-
-
-def _join(batches: list[Samples]) -> list[Samples]:
-    if len(batches) == 1:
-        return batches
-    joined: list[Samples] = []
-    start = 0
-    for end in range(1, len(batches) + 1):
-        if end == len(batches) or batches[end].kind is not batches[start].kind:
-            joined.append(concatenate(batches[start:end]))
-            start = end
-    return joined

@@ -107,7 +107,7 @@ def load(home: Home) -> DefinitionTable:
             raise RemoteProtocolError("not a definitions file of format 1")
         tags = msgspec.convert(value[2], tuple[TagDef, ...])
         return DefinitionTable(int(value[1]), tags)
-    except (OSError, RemoteProtocolError, msgspec.ValidationError, IndexError) as error:
+    except (OSError, RemoteProtocolError, msgspec.ValidationError, IndexError, TypeError, ValueError) as error:
         msg = f"no tag definitions: {error}"
         raise ConfigError(msg, file=str(path), expected="the file that plant/0 writes when it starts") from error
 

@@ -40,9 +40,11 @@ class _Batch:
     backfill: bool
     parts: tuple[tuple[int, Ticket | None], ...]
 
-    def ticket_of(self, row: int) -> Ticket | None:
-        """The publish that a row came with."""
-        return next((ticket for end, ticket in self.parts if row < end), self.parts[-1][1])
+    def tickets_of(self, row: int) -> list[Ticket | None]:
+        """The publish that a row came with; those of the whole frame if `row` is below 0."""
+        if row < 0:
+            return [ticket for _, ticket in self.parts]
+        return [next((ticket for end, ticket in self.parts if row < end), self.parts[-1][1])]
 
 
 class Ticket:
@@ -105,6 +107,7 @@ class WriterLink:
         self.window: SendWindow[_Batch] = SendWindow(WINDOW)
         self._gathered: list[tuple[Samples, Ticket | None, bool]] = []
         self._gathered_bytes = 0
+        self._gathered_turns = 0
         self.on_refused: Callable[[int, str], None] | None = None
         self.on_change: Callable[[], None] | None = None
         self._oldest = 0
@@ -122,10 +125,13 @@ class WriterLink:
 
     def room_for(self, size: int) -> bool:
         """May so many bytes more be gathered? Counted in frames that may be half full, so never too late."""
-        return len(self.window) + 2 * (self._gathered_bytes + size) // BUDGET_BYTES + 1 < WINDOW
+        frames = 2 * (self._gathered_bytes + size) // BUDGET_BYTES + self._gathered_turns + 2
+        return len(self.window) + frames < WINDOW
 
     def gather(self, samples: Samples, size: int, ticket: Ticket | None, *, backfill: bool) -> None:
         """Take a batch; it is sent at the next `flush`, together with its neighbours."""
+        if self._gathered and self._gathered[-1][2] != backfill:
+            self._gathered_turns += 1  # each begins a frame
         self._gathered.append((samples, ticket, backfill))
         self._gathered_bytes += size
         if ticket is not None:
@@ -139,7 +145,7 @@ class WriterLink:
     def _number(self) -> None:
         """What was gathered becomes frames with numbers."""
         gathered, self._gathered = self._gathered, []
-        self._gathered_bytes = 0
+        self._gathered_bytes = self._gathered_turns = 0
         frame = _Frame()
         for samples, ticket, backfill in gathered:
             for piece in (piece for group in split([samples]) for piece in group):
@@ -182,6 +188,7 @@ class WriterLink:
 
     def goodbye(self) -> None:
         """A clean end: our tags stay usable, and say so. Only a new session opens the link again."""
+        self.flush()
         if self.opened:
             self.port.send([pack_header(Kind.GOODBYE, self.session)])
         self.opened = False
@@ -227,9 +234,9 @@ class WriterLink:
         waiting = list(self.window.waiting())[: max(0, ack.number - first + 1)] if ack.refused else []
         for number, row, handle, code in ack.refused:
             if first <= number < first + len(waiting):
-                ticket = waiting[number - first].ticket_of(row)
-                if ticket is not None:
-                    ticket.refused.append((handle, code))
+                for ticket in waiting[number - first].tickets_of(row):
+                    if ticket is not None:
+                        ticket.refused.append((handle, code))
             if self.on_refused is not None:
                 self.on_refused(handle, code)
         done = self.window.acknowledge(ack.number) if ack.number >= first else []

@@ -25,7 +25,7 @@ from tagwerk.runtime.journal import Disk
 from tagwerk.runtime.page import Page, PeerState
 from tagwerk.runtime.plantfile import parse
 from tagwerk.runtime.process import Identity
-from tagwerk.runtime.publisher import Publisher, Ticket, WriterLink
+from tagwerk.runtime.publisher import Publisher, Ticket, WriterLink, _Batch
 from tagwerk.runtime.reactor import Reactor
 from tagwerk.runtime.transport import MemoryNet, MemoryTransport, Port, Transport, ZmqTransport
 from tagwerk.runtime.watcher import ShardWatch, Watch
@@ -98,7 +98,7 @@ class Echo(Actor):
         self.flushes += 1
 
 
-class Killed(Exception):
+class Killed(Exception):  # noqa: N818  it is an event
     """Raised in the middle of something, where a kill -9 is to hit."""
 
 
@@ -201,14 +201,14 @@ class Logged:
 class Rig:
     """The plant. `zmq`: on real sockets, with a clock that runs; otherwise time stands still between turns."""
 
-    def __init__(self, tmp_path: Path, *, zmq: bool, journal: str = "") -> None:
+    def __init__(self, tmp_path: Path, *, zmq: bool, tags: Sequence[TagDef] = TAGS) -> None:
         self.zmq = zmq
         self.home = Home(tmp_path / "home").create()
         self.net = MemoryNet()
         self.clock = ShiftedClock() if zmq else ManualClock(NOW_NS, 10**12)
         self.page = Page.create(tmp_path / "node.page", NAMES, Identity.own())
-        self.plant = parse(journal, tmp_path / "plant.toml")
-        definitions.store(self.home, definitions.DefinitionTable(1, TAGS))
+        self.plant = parse("", tmp_path / "plant.toml")
+        definitions.store(self.home, definitions.DefinitionTable(1, tags))
         self.actors: dict[str, Actor] = {}
         self.clients: list[Client] = []
         self.incarnation = 0
@@ -355,7 +355,22 @@ class Rig:
         now_ns = self.clock.now_ns() if at_ns is None else at_ns
         publisher.publish(make(ValueType.FLOAT, [handle] * len(values), values, now_ns), ticket, backfill=backfill)
         ticket.close()
+        publisher.flush()  # what is published after it is a frame of its own
         return ticket
+
+    def settle(self, publisher: Publisher, handle: int, *values: float, at_ns: int | None = None) -> Ticket:
+        """As `publish`, and wait for the acknowledgement."""
+        ticket = self.publish(publisher, handle, *values, at_ns=at_ns)
+        self.until(lambda: done(ticket))
+        return ticket
+
+
+def push_raw(publisher: Publisher, frame: bytes, *tickets: Ticket) -> None:
+    """These bytes as the next frame, a row of it for each ticket."""
+    for ticket in tickets:
+        ticket.add()
+        ticket.close()
+    link_of(publisher).window.push(_Batch(frame, False, tuple(enumerate(tickets, 1))))
 
 
 def done(ticket: Ticket) -> bool:

@@ -26,13 +26,13 @@ from delivery_rig import (
     Say,
     done,
     link_of,
-)  # fmt: skip
+    push_raw,
+)
 
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import MailboxFull, NotSent, PeerDown, Refused, Timeout, WindowFull
 from tagwerk.protocols.frames import Kind, pack_feed_header, pack_header, read_header
-from tagwerk.protocols.message import Message, Refusal
-from tagwerk.protocols.samples import ValueType, decode, make
+from tagwerk.protocols.samples import ValueType, decode, encode, make
 from tagwerk.protocols.tags import (
     GetSnapshot,
     JournalPage,
@@ -40,11 +40,13 @@ from tagwerk.protocols.tags import (
     PositionMark,
     ReadJournal,
     ReadTags,
+    TagDef,
     TagWritten,
     ViewSnapshot,
     WriteTag,
 )
-from tagwerk.runtime.control import WINDOW
+from tagwerk.runtime.control import WINDOW, Sender
+from tagwerk.runtime.durable import read_record
 from tagwerk.runtime.page import PeerState
 from tagwerk.runtime.publisher import Publisher, Ticket, quality_batch
 
@@ -444,12 +446,12 @@ class TestIngest:
     def test_a_second_writer_takes_over_when_the_first_is_gone(self, rig: Rig) -> None:
         rig.shard()
         client, first = feeding(rig)
-        rig.until(lambda ticket=rig.publish(first, TEMP, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(first, TEMP, 1.0)
         second = rig.client().publisher("erp")
         rig.until(lambda: link_of(second).refusal)
         client.kill()
         rig.until(lambda: second.opened)
-        rig.until(lambda ticket=rig.publish(second, TEMP, 2.0): done(ticket))  # type: ignore[misc]
+        rig.settle(second, TEMP, 2.0)
         assert rig.values(TEMP) == [1.0, 2.0]
 
     @pytest.mark.parametrize("before", [1, 5])
@@ -458,7 +460,7 @@ class TestIngest:
         rig.shard()
         client, publisher = feeding(rig)
         for number in range(before):
-            rig.until(lambda ticket=rig.publish(publisher, TEMP, float(number)): done(ticket))  # type: ignore[misc]
+            rig.settle(publisher, TEMP, float(number))
         client.kill()
         rig.run(0.1)
         again = rig.client().publisher("erp", incarnation=2)
@@ -470,25 +472,25 @@ class TestIngest:
     def test_its_number_survives_the_shard(self, rig: Rig) -> None:
         rig.shard()
         client, publisher = feeding(rig)
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 1.0)
         client.kill()
         rig.kill()
         rig.shard()
         assert rig.state(TEMP).value == 1.0
         _, again = feeding(rig)
-        rig.until(lambda ticket=rig.publish(again, TEMP, 2.0): done(ticket))  # type: ignore[misc]
+        rig.settle(again, TEMP, 2.0)
         assert rig.values(TEMP) == [1.0, 2.0]
         assert rig.cvt.writers.by_name["erp"].counter.last == 2
 
     def test_nameless_writers_are_told_apart_and_forgotten_after_a_day(self, rig: Rig) -> None:
         shard = rig.shard()
         client, publisher = feeding(rig, "anon_1", named=False)
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 1.0)
         publisher.goodbye()
         rig.until(lambda: not shard.writers.by_name["anon_1"].alive)
         client.kill()
         _, other = feeding(rig, "anon_2", named=False)
-        rig.until(lambda ticket=rig.publish(other, LEVEL, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(other, LEVEL, 1.0)
         other.goodbye()
         rig.until(lambda: not shard.writers.by_name["anon_2"].alive)
         rig.clients[-1].kill()
@@ -552,8 +554,7 @@ class TestIngest:
         shard = rig.shard()
         client, publisher = feeding(rig)
         ticket, after = Ticket(), Ticket()
-        link_of(publisher).push(b"\xc1 nonsense", ticket, backfill=False)
-        ticket.close()
+        push_raw(publisher, b"\xc1 nonsense", ticket)
         publisher.publish(make(ValueType.FLOAT, [TEMP], [1.0], rig.clock.now_ns()), after)
         after.close()
         rig.until(lambda: done(ticket) and done(after))
@@ -588,7 +589,7 @@ class TestIngest:
         client, publisher = feeding(rig)
         watch = client.watch("hall.*")
         rig.until(lambda: watch.synced)
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 1.0)
         rig.disk.full = True
         ticket = rig.publish(publisher, TEMP, 2.0)
         rig.until(lambda: done(ticket))
@@ -620,9 +621,11 @@ class TestIngest:
         _, publisher = feeding(rig)
         rig.still.add(SHARD)
         tickets: list[Ticket] = []
+        while not publisher.window_full:
+            tickets.append(rig.publish(publisher, TEMP, float(len(tickets))))
+            rig.turn()
         with pytest.raises(WindowFull):
-            while True:
-                tickets.append(rig.publish(publisher, TEMP, float(len(tickets))))
+            rig.publish(publisher, TEMP, -1.0)
         room: list[bool] = []
         publisher.on_room = lambda: room.append(True)
         rig.still.clear()
@@ -632,7 +635,7 @@ class TestIngest:
     def test_backfill_is_history_only(self, rig: Rig) -> None:
         rig.shard()
         _, publisher = feeding(rig)
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 5.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 5.0)
         ticket = rig.publish(publisher, TEMP, 1.0, float("nan"), at_ns=1_000_000_000, backfill=True)
         wrong = rig.publish(publisher, COUNT, 1.0, at_ns=1_000_000_000, backfill=True)
         rig.until(lambda: done(ticket) and done(wrong))
@@ -646,7 +649,7 @@ class TestIngest:
         watcher = rig.client()
         watch = watcher.watch("hall.*")
         rig.until(lambda: watch.synced)
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 1.0)
         before_ns = rig.clock.now_ns()
         client.kill()
         rig.until(lambda: rig.state(TEMP).quality == q.BAD_NO_COMMUNICATION)
@@ -660,7 +663,7 @@ class TestIngest:
     def test_a_writer_that_falls_silent_is_lost(self, rig: Rig) -> None:
         rig.shard()
         client, publisher = feeding(rig)
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 1.0)
         rig.clients.remove(client)  # as by SIGSTOP
         rig.clock.advance(2.5)
         rig.run(0.3)
@@ -674,16 +677,8 @@ class TestIngest:
 
     def test_the_loss_of_many_tags_reaches_the_watchers(self, tmp_path: Path) -> None:
         """More than one frame holds: no batch of any size may end the shard."""
-        import delivery_rig
-
-        from tagwerk.protocols.tags import TagDef
-
         many = [TagDef(number + 1, f"many.t{number}", "float", 0) for number in range(6_000)]
-        kept, delivery_rig.TAGS = delivery_rig.TAGS, many
-        try:
-            rig = Rig(tmp_path, zmq=False)
-        finally:
-            delivery_rig.TAGS = kept
+        rig = Rig(tmp_path, zmq=False, tags=many)
         rig.shard()
         client, publisher = feeding(rig)
         watcher = rig.client()
@@ -704,7 +699,7 @@ class TestIngest:
     def test_hold_s_lets_a_source_come_back(self, rig: Rig) -> None:
         rig.shard()
         client, publisher = feeding(rig)
-        rig.until(lambda ticket=rig.publish(publisher, HELD, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, HELD, 1.0)
         client.kill()
         rig.until(lambda: not rig.cvt.writers.by_name["erp"].alive)
         lost_ns = rig.cvt.writers.by_name["erp"].lost_ns
@@ -713,7 +708,7 @@ class TestIngest:
         rig.run(1.5)
         assert (rig.state(HELD).quality, rig.state(HELD).time_ns) == (q.BAD_NO_COMMUNICATION, lost_ns)
         client, publisher = feeding(rig)
-        rig.until(lambda ticket=rig.publish(publisher, HELD, 2.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, HELD, 2.0)
         client.kill()
         rig.until(lambda: not rig.cvt.writers.by_name["erp"].alive)
         feeding(rig)
@@ -739,7 +734,7 @@ class TestIngest:
     def test_a_tag_belongs_to_its_live_writer(self, rig: Rig) -> None:
         rig.shard()
         client, first = feeding(rig)
-        rig.until(lambda ticket=rig.publish(first, TEMP, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(first, TEMP, 1.0)
         _, second = feeding(rig, "mes")
         ticket = rig.publish(second, TEMP, 9.0)
         rig.until(lambda: done(ticket))
@@ -747,7 +742,7 @@ class TestIngest:
         client.kill()
         rig.until(lambda: not rig.cvt.writers.by_name["erp"].alive)
         client, first = feeding(rig)  # it was lost and is back: the tag is its own again
-        rig.until(lambda ticket=rig.publish(first, TEMP, 2.0): done(ticket))  # type: ignore[misc]
+        rig.settle(first, TEMP, 2.0)
         ticket = rig.publish(second, TEMP, 9.0)
         rig.until(lambda: done(ticket))
         assert ticket.refused == [(TEMP, "NotOwner")]
@@ -760,7 +755,7 @@ class TestIngest:
     def test_a_restarted_shard_gives_a_lease_to_be_born_again(self, rig: Rig) -> None:
         rig.shard()
         client, publisher = feeding(rig)
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 1.0)
         rig.kill()
         rig.clients.remove(client)
         rig.shard()
@@ -773,7 +768,7 @@ class TestIngest:
     def test_a_new_session_makes_old_times_current(self, rig: Rig) -> None:
         rig.shard()
         _, publisher = feeding(rig)
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 1.0)
         publisher.begin_session()
         ticket = rig.publish(publisher, TEMP, 2.0, at_ns=rig.clock.now_ns() - 7_200_000_000_000)
         rig.until(lambda: done(ticket))
@@ -817,7 +812,7 @@ class TestFeed:
     def test_the_state_first_then_every_change(self, rig: Rig) -> None:
         rig.shard()
         _, publisher = feeding(rig)
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 1.0)
         client = rig.client()
         watch = client.watch("hall.temp")
         rig.until(lambda: watch.synced, 1.0)
@@ -902,9 +897,9 @@ class TestFeed:
         rig.until(lambda: watch.synced)
         port = shard.feed._port
         shard.feed._port = LossyPort(port, lambda frames: len(frames) == 3 and bool(frames[2]))
-        rig.until(lambda ticket=rig.publish(publisher, LEVEL, 5.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, LEVEL, 5.0)
         shard.feed._port = port
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 6.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 6.0)
         rig.until(lambda: watch.resyncs == 1 and watch.synced)
         assert client.seen(LEVEL)[-1] == (5.0, q.GOOD)
         assert client.seen(TEMP)[-1] == (6.0, q.GOOD)
@@ -918,7 +913,7 @@ class TestFeed:
         rig.until(lambda: watch.synced)
         port = shard.feed._port
         shard.feed._port = LossyPort(port, lambda frames: len(frames) == 3 and bool(frames[2]))
-        rig.until(lambda ticket=rig.publish(publisher, LEVEL, 5.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, LEVEL, 5.0)
         shard.feed._port = port
         rig.until(lambda: client.seen(LEVEL)[-1] == (5.0, q.GOOD), 1.5)
 
@@ -928,12 +923,12 @@ class TestFeed:
         client = rig.client()
         watch = client.watch("hall.*")
         rig.until(lambda: watch.synced)
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 1.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 1.0)
         rig.kill()
         rig.run(0.1)
         shard = rig.shard()
         rig.until(lambda: watch.synced and watch.incarnation == shard.context.incarnation)
-        rig.until(lambda ticket=rig.publish(publisher, TEMP, 2.0): done(ticket))  # type: ignore[misc]
+        rig.settle(publisher, TEMP, 2.0)
         rig.until(lambda: client.seen(TEMP)[-1] == (2.0, q.GOOD))
         assert client.stale == []
 
@@ -983,10 +978,7 @@ class TestFeed:
         count = 3_200
         frame = make(ValueType.FLOAT, [TEMP] * count, [1.0] * count, rig.clock.now_ns() + 3_600_000_000_000)
         ticket = Ticket()
-        from tagwerk.protocols.samples import encode
-
-        link_of(publisher).push(encode([frame]), ticket, backfill=False)
-        ticket.close()
+        push_raw(publisher, encode([frame]), ticket)
         rig.until(lambda: done(ticket) and len(client.seen(TEMP)) == 1 + count)
         assert client.seen(TEMP)[1] == (1.0, q.UNCERTAIN)
         assert client.seen(TEMP)[-1] == (1.0, q.GOOD)
@@ -1011,8 +1003,6 @@ class TestJournalPages:
         assert answer.beat_ns <= pending_ns
         shard.on_flush()
         page = self.pages(rig, client, answer.position)
-        from tagwerk.runtime.durable import read_record
-
         records = [read_record(body) for body in page.records]
         assert all(record.received_ns >= answer.beat_ns for record in records)
         assert page.at_end
@@ -1021,21 +1011,15 @@ class TestJournalPages:
 
 
 def _nobody() -> Any:
-    from tagwerk.runtime.control import Sender
-
     return Sender("client/0", 0, b"", 0, 0)
-
-
-def test_refusals_of_the_rig_are_messages() -> None:
-    assert isinstance(Refusal("BadValue", "x"), Message)
 
 
 def test_quality_batches_are_current(rig: Rig) -> None:
     """A source that lost its device says so with its own clock: behind the last sample's, and still believed."""
     rig.shard()
     _, publisher = feeding(rig)
-    rig.until(lambda ticket=rig.publish(publisher, TEMP, 1.0, at_ns=rig.clock.now_ns() + 2 * 10**9): done(ticket))  # type: ignore[misc]
-    rig.until(lambda ticket=rig.publish(publisher, LEVEL, 1.0): done(ticket))  # type: ignore[misc]
+    rig.settle(publisher, TEMP, 1.0, at_ns=rig.clock.now_ns() + 2 * 10**9)
+    rig.settle(publisher, LEVEL, 1.0)
     publisher.publish(quality_batch([TEMP, LEVEL], q.BAD_NO_COMMUNICATION, rig.clock.now_ns() + 10**6))
     rig.until(lambda: publisher.pending == 0)
     assert [rig.state(handle).quality for handle in (TEMP, LEVEL)] == [q.BAD_NO_COMMUNICATION] * 2

@@ -78,4 +78,4 @@ def test_depth_is_bounded_in_lists_and_maps() -> None:
 
 def test_an_extension_type_is_not_ours() -> None:
     with pytest.raises(RemoteProtocolError):
-        unpack(msgpack.packb(msgpack.ExtType(5, b"12345678")))
+        unpack(bytes(msgpack.packb(msgpack.ExtType(5, b"12345678")) or b""))

@@ -124,8 +124,10 @@ class TestTimes:
         bench.apply(make(FLOAT, [TEMP, LEVEL], [1.0, 1.0], NOW))
         done = bench.apply(make(FLOAT, [TEMP, LEVEL, TEMP], [2.0, 2.0, 3.0], NOW - back_ns))
         assert rows(done.current) == [
-            (TEMP, 2.0, NOW - back_ns, q.UNCERTAIN), (LEVEL, 2.0, NOW - back_ns, q.UNCERTAIN), (TEMP, 3.0, NOW - back_ns, 0),
-        ]  # fmt: skip
+            (TEMP, 2.0, NOW - back_ns, q.UNCERTAIN),
+            (LEVEL, 2.0, NOW - back_ns, q.UNCERTAIN),
+            (TEMP, 3.0, NOW - back_ns, q.GOOD),
+        ]
         assert done.history_only == []
         assert done.clock_step == (TEMP, -back_ns)
         assert (bench.value(TEMP), bench.time(TEMP)) == (3.0, NOW - back_ns)

@@ -38,7 +38,7 @@ def load(name: str) -> Any:
 SAMPLES, HEADERS, MESSAGES, WRITER = (load(f"{name}.json") for name in ("samples", "headers", "messages", "writer"))
 
 
-def named(rows: list[Any]) -> Any:
+def named(rows: list[Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("vector", rows, ids=[row["name"] for row in rows])
 
 
@@ -144,5 +144,5 @@ def test_the_document_lists_every_kind_with_its_number() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     for kind in Kind:
         assert f"| {int(kind)} | `{kind.name}` |" in text
-    for kind in ValueType:
-        assert f"| {int(kind)} | `{kind.name}` |" in text
+    for value_type in ValueType:
+        assert f"| {int(value_type)} | `{value_type.name}` |" in text

@@ -251,7 +251,9 @@ class Actor(pykka.Actor):
             self._publisher.flush()
         if self.outbox is not None and self.outbox.dirty:
             self.outbox.dirty = False
-            self.tell(EVENTS, OutboxBell())
+            events = self.directory.peer(EVENTS)
+            if events is not None and events.up:  # else it asks by itself when it starts
+                self.tell(EVENTS, OutboxBell())
 
     @staticmethod
     def _create_actor_inbox() -> Mailbox:

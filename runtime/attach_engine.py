@@ -34,8 +34,8 @@ class Engine:
         self.clock = SystemClock()
         try:
             self.page = Page.open(home.file("node/main", "page"))
-        except (OSError, Unavailable) as error:
-            msg = f"no plant is running in {home.root}: {error}"
+        except OSError as error:
+            msg = f"no plant is up in {home.root}: {error.strerror}"
             raise Unavailable(msg) from error
         self.transport = ZmqTransport()
         self.reactor = Reactor(self.transport, self.clock)

@@ -34,6 +34,8 @@ from tagwerk.runtime.plantfile_models import OpcuaConfig
 COUNTERS: Final = ("values", "overflows", "gaps", "connects", "batches dropped", "writes")
 """The slot's counters, by number."""
 
+PATIENCE_S: Final = 5.0
+"""At the start of the plant a link that is not connected yet is not ready for so long; the plant starts without."""
 READY_LIMIT_S: Final = 5.0
 STOP_LIMIT_S: Final = 1.0
 _COUNT_S: Final = 0.5
@@ -85,7 +87,11 @@ class OpcuaLink(AsyncActor):
         self._link.first_act = self._keeper.write_due
         self._link.on_connection = self._connection
         publisher.open_all()
-        self._ready_by_ns = self.clock.mono_ns() + round(READY_LIMIT_S * 1e9)
+        now_ns = self.clock.mono_ns()
+        self._ready_by_ns = now_ns + round(READY_LIMIT_S * 1e9)
+        # When the plant comes up, who waits for it wants to write; a link that was restarted answers at once.
+        restarted = self.context.slot.read().restarts > 0
+        self._patient_until_ns = 0 if restarted else now_ns + round(PATIENCE_S * 1e9)
         self._when_open()
         self.every(_COUNT_S, self._count)
         self._life = self.spawn(self._link.run())
@@ -170,7 +176,9 @@ class OpcuaLink(AsyncActor):
 
     def _when_open(self) -> None:
         """Ready when the shards know us, or when they took too long: outputs and leases need no shard."""
-        if self.publisher().opened or self.clock.mono_ns() >= self._ready_by_ns:
+        now_ns = self.clock.mono_ns()
+        opened = self.publisher().opened or now_ns >= self._ready_by_ns
+        if opened and (self._link.device is not None or now_ns >= self._patient_until_ns):
             self.ready()
         else:
             self.after(0.01, self._when_open)

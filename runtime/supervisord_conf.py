@@ -9,6 +9,7 @@ from typing import Final
 
 from tagwerk.runtime.home import Home
 
+EXAMPLE: Final = "examples/brewhouse/plant.toml"
 HERE: Final = "%(here)s"  # supervisord's word for the folder of its configuration
 _FORM: Final = """\
 ; {title}
@@ -72,9 +73,39 @@ def default_conf() -> str:
         run=HERE,
         home="var",
         home_word=f'"{HERE}/var"',
-        plant_word=f'"{HERE}/examples/brewhouse/plant.toml"',
+        plant_word=f'"{HERE}/{EXAMPLE}"',
         python=f'"{HERE}/.venv/bin/python"',
     )
+
+
+def checkout() -> Path:
+    """Give the folder that the shipped file stands in, if this is a checkout and no installed package."""
+    import tagwerk
+
+    return Path(tagwerk.__file__).resolve().parents[2]
+
+
+def shipped_conf(home: Home) -> Path | None:
+    """Give the file that ships if it is of this home, None for every other home."""
+    path = checkout() / "supervisord.conf"
+    return path if home.root == path.parent / "var" and path.is_file() else None
+
+
+def conf_for(home: Home, plant: Path) -> Path:
+    """Give the configuration that runs a plant: the shipped one if it is made for just that, else a new one.
+
+    Args:
+        home: The plant's home; its directories are made.
+        plant: The plant file.
+    """
+    shipped = shipped_conf(home)
+    if shipped is not None:
+        folder = shipped.parent
+        ours = Path(sys.prefix).resolve() == folder / ".venv"
+        if ours and plant.resolve() == folder / EXAMPLE:
+            home.create()
+            return shipped
+    return write_supervisord_conf(home, plant)
 
 
 def write_supervisord_conf(home: Home, plant: Path) -> Path:

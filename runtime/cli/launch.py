@@ -23,7 +23,6 @@ app = typer.Typer(add_completion=False)
 
 PANEL: Final = "Plant"
 READY_S: Final = 30.0
-EXAMPLE: Final = "examples/brewhouse/plant.toml"
 
 
 @app.command(
@@ -45,12 +44,12 @@ def up(
     from tagwerk.runtime.cli import supervision
 
     session = session_of(context)
-    path = plant or default_plant()
-    found = sound(path)
     home = session.home
-    running = supervision.find(home)
+    running = supervision.find(home)  # first: the check of a plant file takes seconds
     if running is not None and running.supervisor is not None:
         raise NotFound(f"a plant is up already in {home.root} ({running.pids}); `tagwerk down` stops it")
+    path = plant or default_plant()
+    found = sound(path)
     if running is not None:
         output.note(f"takes over from a {running.pids}, which nothing supervises")
     with _signals() as asked_to_stop:
@@ -67,9 +66,9 @@ def default_plant() -> Path:
     Raises:
         ConfigError: This is an installed package, there is none.
     """
-    import tagwerk
+    from tagwerk.runtime.supervisord_conf import EXAMPLE, checkout
 
-    path = Path(tagwerk.__file__).resolve().parents[2] / EXAMPLE
+    path = checkout() / EXAMPLE
     if not path.is_file():
         raise ConfigError("which plant?", key="PLANT", expected="a plant file, as in `tagwerk up plant.toml`")
     return path

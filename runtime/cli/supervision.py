@@ -18,7 +18,7 @@ from tagwerk.runtime.home import Home
 from tagwerk.runtime.lock import ActorLock, is_held
 from tagwerk.runtime.node_ctl import NodeCtl
 from tagwerk.runtime.process import Identity, end
-from tagwerk.runtime.supervisord_conf import write_supervisord_conf
+from tagwerk.runtime.supervisord_conf import conf_for, shipped_conf
 
 NODE: Final = "node/main"
 STOP_S: Final = 30.0  # actors stop in order, the historian writes what it holds
@@ -53,12 +53,7 @@ class Running:
 
 def find(home: Home) -> Running | None:
     """Find who runs the plant of this home, however it was started; None if nobody does."""
-    try:
-        lock = home.file(NODE, "lock")
-        own_pid = home.file("supervisord", "pid")
-    except Unavailable:
-        return None
-    node = _living(lock)
+    node = _node_of(home)
     if node is not None:
         try:
             parent = psutil.Process(node.pid).parent()
@@ -67,8 +62,8 @@ def find(home: Home) -> Running | None:
                 children = [child.pid for child in parent.children()]
                 return Running(node, supervisor, alone=children == [node.pid])
         except psutil.Error:  # it ended meanwhile; then its pid file counts
-            node = _living(lock)
-    supervisor = _by_pid_file(own_pid)
+            node = _node_of(home)
+    supervisor = next(filter(None, map(_by_pid_file, _folders(home))), None)
     return Running(node, supervisor) if node is not None or supervisor is not None else None
 
 
@@ -81,17 +76,32 @@ def _is_supervisord(process: psutil.Process) -> bool:
     return any("supervisord" in word for word in process.cmdline()[:4])
 
 
-def _by_pid_file(path: Path) -> Identity | None:
+def _folders(home: Home) -> list[Path]:
+    """Where a supervisord of this home keeps its pid file and its socket."""
+    folders: list[Path] = []
+    with contextlib.suppress(Unavailable):
+        folders.append(home.file(NODE, "lock").parent)
+    if (shipped := shipped_conf(home)) is not None:
+        folders.append(shipped.parent)
+    return folders
+
+
+def _by_pid_file(folder: Path) -> Identity | None:
     """Read supervisord's own pid file; a pid that somebody else has by now does not count."""
     try:
-        pid = int(path.read_text(encoding="ascii"))
+        pid = int((folder / "supervisord.pid").read_text(encoding="ascii"))
         process = psutil.Process(pid)
-        folder = str(path.parent)
-        if _is_supervisord(process) and any(folder in word for word in process.cmdline()):
+        if _is_supervisord(process) and _is_configured_in(process, folder):
             return Identity.of(pid)
     except (OSError, ValueError, psutil.Error):
         return None
     return None
+
+
+def _is_configured_in(process: psutil.Process, folder: Path) -> bool:
+    cwd = Path(process.cwd())  # `supervisord -c supervisord.conf`, or even without -c
+    words = (word.rpartition("=")[2] for word in process.cmdline()[1:])
+    return cwd == folder or any((cwd / word).resolve().parent == folder for word in words)
 
 
 @final
@@ -101,12 +111,14 @@ class Supervisord:
     Args:
         home: The plant's home.
         process: It.
+        conf: Its configuration; its socket stands beside it.
         complaints: The file that has what it said before it had a log.
     """
 
-    def __init__(self, home: Home, process: subprocess.Popen[bytes], complaints: Path) -> None:
+    def __init__(self, home: Home, process: subprocess.Popen[bytes], conf: Path, complaints: Path) -> None:
         self.home = home
         self.process = process
+        self._conf = conf
         self._complaints = complaints
 
     @classmethod
@@ -117,7 +129,7 @@ class Supervisord:
             home: The plant's home; its directories are made.
             plant: The plant file.
         """
-        conf = write_supervisord_conf(home, plant)
+        conf = conf_for(home, plant)
         complaints = home.log / "supervisord-start.log"
         with complaints.open("wb") as words:
             process = subprocess.Popen(
@@ -127,7 +139,7 @@ class Supervisord:
                 stderr=words,
                 start_new_session=True,
             )
-        return cls(home, process, complaints)
+        return cls(home, process, conf, complaints)
 
     @property
     def ended(self) -> int | None:
@@ -137,6 +149,12 @@ class Supervisord:
     def complaints(self) -> str:
         """Give what it said before it had a log."""
         return self._complaints.read_text(encoding="utf-8", errors="replace").strip()
+
+    @property
+    def node_log(self) -> Path:
+        """What the node said before it had a log of its own."""
+        folder = self.home.log if self._conf != shipped_conf(self.home) else self._conf.parent
+        return folder / "supervisord-node.log"
 
     def node_gave_up(self) -> bool:
         """Tell whether the node ended and is not tried again: the plant file is wrong, or it was stopped."""
@@ -150,7 +168,7 @@ class Supervisord:
 
         from supervisor.xmlrpc import SupervisorTransport
 
-        path = self.home.file("supervisord", "sock")
+        path = self._conf.with_suffix(".sock")
         if not path.exists():
             raise Unavailable("supervisord does not listen yet")
         transport = SupervisorTransport(None, None, f"unix://{path}")
@@ -212,6 +230,9 @@ def clean(home: Home) -> None:
         for path in sorted(folder.iterdir()):
             path.unlink(missing_ok=True)
         home.remove_run()
+    if (shipped := shipped_conf(home)) is not None and _by_pid_file(shipped.parent) is None:
+        for name in ("supervisord.pid", "supervisord.sock"):  # one that was killed leaves them
+            (shipped.parent / name).unlink(missing_ok=True)
 
 
 def _wait_until_free(folder: Path) -> None:

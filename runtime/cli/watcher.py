@@ -195,7 +195,7 @@ class Watcher:
     def _tail(self, name: str) -> None:
         files = [self._home.log / f"{file_form(name)}.log"]
         if name.startswith("node/"):
-            files.append(self._home.log / "supervisord-node.log")
+            files.append(self._supervisord.node_log)
         for file in files:
             if file.is_file() and file.stat().st_size:
                 with file.open(encoding="utf-8", errors="replace") as lines:

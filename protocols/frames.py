@@ -116,11 +116,23 @@ class SessionHeader(Header, frozen=True):
     session: int
 
 
-class OpenedHeader(Header, frozen=True):
-    """OPENED and EXPECTED: the shard takes this number next."""
+class ExpectedHeader(Header, frozen=True):
+    """EXPECTED: the shard takes this number next; what was sent ahead of it is dropped."""
 
     session: int
     number: int
+
+
+class OpenedHeader(Header, frozen=True):
+    """OPENED: the shard takes this number next.
+
+    `born`: a session began at the shard. If the writer did not begin it, the shard had taken it for
+    lost, and its tags say so until they are published again.
+    """
+
+    session: int
+    number: int
+    born: bool = False
 
 
 class AckHeader(Header, frozen=True):
@@ -170,7 +182,7 @@ _HEADERS: Final[dict[int, type[Header]]] = {
     Kind.GOODBYE: SessionHeader,
     Kind.OPENED: OpenedHeader,
     Kind.ACK: AckHeader,
-    Kind.EXPECTED: OpenedHeader,
+    Kind.EXPECTED: ExpectedHeader,
     Kind.BEAT: SessionHeader,
     Kind.REOPEN: SessionHeader,
     Kind.REFUSED: RefusedHeader,

@@ -26,7 +26,6 @@ from tagwerk.protocols import history as h
 from tagwerk.protocols.alarms import AckAlarm, AlarmAcked, AlarmList, AlarmRow, GetAlarms
 from tagwerk.protocols.errors import (
     ConfigError,
-    NotJournaled,
     NotSent,
     PeerDown,
     Refused,
@@ -35,7 +34,6 @@ from tagwerk.protocols.errors import (
     Timeout,
     Unavailable,
     Unknown,
-    WindowFull,
 )
 from tagwerk.protocols.message import Message
 from tagwerk.protocols.names import compile_globs, glob_problem, is_glob
@@ -52,16 +50,18 @@ from tagwerk.protocols.tags import (
     WriteUnknown,
 )
 from tagwerk.runtime.attach_engine import Engine, fail, settle
+from tagwerk.runtime.attach_publish import PublishQueue, judge_ticket
 from tagwerk.runtime.attach_watch import TagWatch
 from tagwerk.runtime.definitions import DefinitionTable
 from tagwerk.runtime.home import Home
-from tagwerk.runtime.publisher import Publisher, Ticket, with_catalog
+from tagwerk.runtime.publisher import with_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from tagwerk.runtime.control import Outcome
+    from tagwerk.runtime.publisher import Ticket
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Message)
@@ -76,10 +76,7 @@ class Plant:
     def __init__(self, home: Home, writer: str | None, timeout_s: float) -> None:
         who = writer if writer is not None else f"anon_{secrets.token_hex(6)}"
         self._engine = Engine(home, f"attach/{who}")
-        self._writer = who
-        self._named = writer is not None
         self._timeout_s = timeout_s
-        self._publisher: Publisher | None = None
         self._watches: list[TagWatch] = []
         self.user = _user()
         self.host = sockets.gethostname()
@@ -88,6 +85,7 @@ class Plant:
         except BaseException:
             self._engine.stop()
             raise
+        self._publishes = PublishQueue(self._engine, self._table, who, named=writer is not None)
 
     def __enter__(self) -> Self:
         return self
@@ -102,8 +100,7 @@ class Plant:
             watch.close()
 
         def goodbye(future: Future[None]) -> None:
-            if self._publisher is not None:
-                self._publisher.goodbye()
+            self._publishes.goodbye()
             # One turn more, so that the farewell leaves the socket before it is closed.
             engine.reactor.after(0.02, lambda: settle(future, None))
 
@@ -290,7 +287,7 @@ class Plant:
             Timeout: Sent, but not acknowledged within the time; they are sent again until they are.
         """
         limit_s = self._timeout_s if timeout_s is None else timeout_s
-        ticket = _result(self._publish_future(samples, limit_s, backfill=backfill), limit_s + 1.0)
+        ticket = _result(self._publishes.put(samples, limit_s, backfill=backfill), limit_s + 1.0)
         judge_ticket(ticket, self._table)
 
     def publish_soon(self, samples: Samples, *, timeout_s: float | None = None, backfill: bool = False) -> Future[None]:
@@ -306,38 +303,8 @@ class Plant:
             else:
                 outcome.set_result(None)
 
-        self._publish_future(samples, limit_s, backfill=backfill).add_done_callback(judged)
+        self._publishes.put(samples, limit_s, backfill=backfill).add_done_callback(judged)
         return outcome
-
-    def _publish_future(self, samples: Samples, limit_s: float, *, backfill: bool) -> Future[Ticket]:
-        engine = self._engine
-        until = time.monotonic() + limit_s
-
-        def work(future: Future[Ticket]) -> None:
-            try:
-                publisher = self._the_publisher()
-                ticket = Ticket(lambda done: settle(future, done))
-                publisher.publish(samples, ticket, backfill=backfill)
-                ticket.close()
-                engine.reactor.after(max(0.0, until - time.monotonic()), partial(_unacknowledged, future, publisher))
-            except WindowFull as error:
-                if time.monotonic() < until:
-                    engine.reactor.after(0.001, partial(work, future))
-                else:
-                    fail(future, error)
-            except TagwerkError as error:
-                fail(future, error)
-
-        return engine.call(work)
-
-    def _the_publisher(self) -> Publisher:
-        if self._publisher is None:
-            self._publisher = Publisher(
-                self._writer, self._engine.reactor, self._engine.directory, self._table.shard_of,
-                1 + max((tag.shard for tag in self._table.tags), default=0),
-                incarnation=time.time_ns() >> 10, named=self._named,
-            )  # fmt: skip
-        return self._publisher
 
     def watch(self, *globs: str, mode: Literal["latest", "every"] = "latest") -> TagWatch:
         """Follow the tags that match: the first batches are the snapshot, then every change.
@@ -431,30 +398,6 @@ def _result(future: Future[T], limit_s: float) -> T:
         raise Timeout(msg) from error
 
 
-def _unacknowledged(future: Future[Ticket], publisher: Publisher) -> None:
-    if future.done():
-        return
-    refusal = next((link.refusal for link in publisher.links.values() if link.refusal is not None), None)
-    fail(future, refusal or Timeout("sent, but not acknowledged in time; it is sent again until it is"))
-
-
-def judge_ticket(ticket: Ticket, table: DefinitionTable) -> None:
-    """Say what became of a publish that was acknowledged.
-
-    Raises:
-        Refused: Some samples were not taken.
-        NotJournaled: They are current, but not stored.
-    """
-    if ticket.refused:
-        handle, code = ticket.refused[0]
-        name = table.name_of(handle)
-        others = f" (and {len(ticket.refused) - 1} more samples)" if len(ticket.refused) > 1 else ""
-        raise Refused(code, f"{name} was not taken: {_REASONS.get(code, code)}{others}", name)
-    if ticket.not_journaled:
-        msg = "the values are current, but could not be stored: the journal is at its cap or the disk is full"
-        raise NotJournaled(msg)
-
-
 def written(tag: TagDef, reply: Message) -> TagValue:
     """The value read back by a write, or its failure.
 
@@ -487,14 +430,6 @@ def in_unit(tag: TagDef, value: float | int | bool | str, unit: str | None) -> f
         return units.convert(float(value), unit, tag.unit)
     except Refused as error:
         raise Refused(error.code, f"{tag.name} is in {tag.unit}: {error.message}", tag.name) from error
-
-
-_REASONS: Final = {
-    "UnknownTag": "its shard does not know it",
-    "WrongType": "the values are of another type than the tag",
-    "NotOwner": "another source owns it",
-    "BadValue": "the batch was malformed",
-}
 
 
 def _has_none(kind: ValueType, values: Any) -> bool:

@@ -27,16 +27,15 @@ def check_alarms(
         alarms: All alarms, the wrong ones too.
         tags: All tags, the wrong ones too.
         findings: Where it is noted.
-        tags_complete: Whether all tags could be read; if not, an unknown tag is no error.
+        tags_complete: Whether all tags could be read; if not, an unknown tag may be among those.
     """
     by_tag: dict[str, dict[str, str]] = {}  # tag -> type -> alarm
     for name, alarm in alarms.items():
         table, wrong = ("alarm", name), findings.bad.get(("alarm", name), frozenset())
         tag = tags.get(alarm.tag)
         if tag is None:
-            if tags_complete:
-                problem = Problem(("tag",), "there is no such tag", alarm.tag, _tag_hint(alarm.tag, tags))
-                findings.add(table, problem)
+            message = "there is no such tag" if tags_complete else "there is no such tag in the files that can be read"
+            findings.add(table, Problem(("tag",), message, alarm.tag, _tag_hint(alarm.tag, tags)))
             continue
         if "type" not in findings.bad.get(("tag", alarm.tag), ()) and (problem_ := _type_problem(alarm, tag)):
             findings.add(table, problem_)

@@ -110,6 +110,8 @@ class WriterLink:
         self._gathered_turns = 0
         self.on_refused: Callable[[int, str], None] | None = None
         self.on_change: Callable[[], None] | None = None
+        self.on_reborn: Callable[[], None] | None = None
+        self._expects_birth = False
         self._oldest = 0
         self._stalled = 0
 
@@ -117,6 +119,7 @@ class WriterLink:
         """(Re)open the link; a new session is a new birth of what we own."""
         if session is not None:
             self.session = session
+            self._expects_birth = True
         self.opened = False
         self._send_open()
 
@@ -217,7 +220,11 @@ class WriterLink:
             self._stalled = 0
             self._finish(self.window.renumber(header.number))
             self.opened = True
+            reborn = header.born and not self._expects_birth
+            self._expects_birth = False
             self.flush()
+            if reborn and self.on_reborn is not None:
+                self.on_reborn()
         elif header.kind == Kind.EXPECTED:
             self.window.go_back(header.number)
             self.flush()
@@ -321,6 +328,8 @@ class Publisher:
         self._session = secrets.randbits(62) + 1
         self.on_refused: Callable[[int, str], None] | None = None
         self.on_room: Callable[[], None] | None = None
+        self.on_reborn: Callable[[], None] | None = None
+        """A shard had taken us for lost: what we own looks lost there until it is published again."""
         self._was_full = False
         self._ticker = reactor.every(ALIVE_S, self._tick)
         reactor.at_turn_end(self.flush)
@@ -402,6 +411,7 @@ class Publisher:
             link = WriterLink(self._writer, name, port, self._incarnation, named=self._named)
             link.on_refused = self._refused
             link.on_change = self._changed
+            link.on_reborn = self._reborn
             self._links[shard] = link
             self._reactor.add(port, link.readable)
             link.open(self._session)
@@ -416,6 +426,10 @@ class Publisher:
     def _refused(self, handle: int, code: str) -> None:
         if self.on_refused is not None:
             self.on_refused(handle, code)
+
+    def _reborn(self) -> None:
+        if self.on_reborn is not None:
+            self.on_reborn()
 
     def _changed(self) -> None:
         if self._was_full and not self.window_full:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Final
 
-from tagwerk.runtime.home import Home
+from tagwerk.runtime.home import SOCKET_PATH_LIMIT_BYTES, Home
 
 EXAMPLE: Final = "examples/brewhouse/plant.toml"
 HERE: Final = "%(here)s"  # supervisord's word for the folder of its configuration
@@ -101,8 +102,10 @@ def conf_for(home: Home, plant: Path) -> Path:
     shipped = shipped_conf(home)
     if shipped is not None:
         folder = shipped.parent
-        ours = Path(sys.prefix).resolve() == folder / ".venv"
-        if ours and plant.resolve() == folder / EXAMPLE:
+        ours = Path(sys.prefix).resolve() == (folder / ".venv").resolve()
+        # supervisord binds a name with its pid at the end first.
+        fits = len(os.fsencode(folder / "supervisord.sock")) + len(".4194304") <= SOCKET_PATH_LIMIT_BYTES
+        if ours and fits and plant.resolve() == folder / EXAMPLE:
             home.create()
             return shipped
     return write_supervisord_conf(home, plant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ from tagwerk.protocols.alarms import (
 )
 from tagwerk.protocols.errors import ConfigError, Refused, RefusedCode, RemoteProtocolError
 from tagwerk.protocols.message import Message, Refusal
+from tagwerk.protocols.names import NAME_LIMIT
 from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.samples import TYPE_NAMES
 from tagwerk.protocols.tags import ReadTags, TagStates
@@ -48,6 +50,7 @@ LOOK_CLOSELY_S: Final = 0.005
 """Shortest time between two looks into a journal: at a thousand samples a second one page carries many."""
 LOOK_IDLY_S: Final = 1.0
 NORMAL: Final = "A"
+_NEAR_LIMIT: Final = 2_000  # alarms among which a near name is looked for: it takes 10 us each
 _NS_PER_S: Final = 1_000_000_000
 
 
@@ -180,20 +183,20 @@ class Alarms(Actor):
     def _list(self, message: GetAlarms) -> Message:
         names = message.names or (*self._evaluator.definitions, *system.raised_names(self._book))
         if unknown := [name for name in message.names if not self._is_known(name)]:
-            return _unknown(unknown[0])
+            return self._unknown(unknown[0])
         rows = [self._row(name) for name in names]
         return AlarmList(tuple(row for row in rows if not message.only_open or row.letter != NORMAL))
 
     def _acknowledge(self, message: AckAlarm) -> Message:
         if not self._is_known(message.name):
-            return _unknown(message.name)
+            return self._unknown(message.name)
         before, now_ns = self._row(message.name), self.clock.now_ns()
         refusal = self._book.acknowledge(message.name, message.occurrence, message.by, message.comment, now_ns)
         return refusal or AlarmAcked(self._audited("ack", message, before, now_ns))
 
     def _reset(self, message: ResetAlarm) -> Message:
         if not self._is_known(message.name):
-            return _unknown(message.name)
+            return self._unknown(message.name)
         before = self._row(message.name)
         return self._book.reset(message.name) or AlarmReset(
             self._audited("reset", message, before, self.clock.now_ns())
@@ -208,6 +211,13 @@ class Alarms(Actor):
 
     def _is_known(self, name: str) -> bool:
         return name in self._evaluator.definitions or name in system.raised_names(self._book)
+
+    def _unknown(self, name: str) -> Refusal:
+        known = (*self._evaluator.definitions, *system.raised_names(self._book))
+        near = difflib.get_close_matches(name[:NAME_LIMIT], known[:_NEAR_LIMIT], 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        name = name[:NAME_LIMIT]
+        return Refusal(RefusedCode.UNKNOWN_TAG.value, f"there is no alarm {name!r}{hint}", name)
 
     def _row(self, name: str) -> AlarmRow:
         if name in self._evaluator.definitions:
@@ -257,7 +267,3 @@ def define(name: str, config: AlarmConfig, tag: TagDef | None, key: Key) -> Alar
         priority=config.priority, severity=config.severity, latch=config.latch, area=config.area or tag.area,
         text=config.text, key=key.key,
     )  # fmt: skip
-
-
-def _unknown(name: str) -> Refusal:
-    return Refusal(RefusedCode.UNKNOWN_TAG.value, f"no alarm is named {name[:200]!r}")

@@ -149,12 +149,13 @@ class IngestDesk:
             pending = self._acks.pop(writer.name)
             pending.identity = identity
             self._answers.append(pending)
-        if writer.session != header.session or not writer.alive:
+        born = writer.session != header.session or not writer.alive
+        if born:
             self._writers.born(writer, header.session, header.incarnation)
             self._journal(BIRTH, name, 0, pack([header.session, header.incarnation, header.named]))
         self._writers.connect(writer, identity, self._clock.mono_ns())
         next_number = writer.counter.last + 1
-        self._answers.append([identity, pack_header(Kind.OPENED, header.session, next_number)])
+        self._answers.append([identity, pack_header(Kind.OPENED, header.session, next_number, born)])
 
     def _refuse(self, identity: bytes, header: OpenHeader, code: str, why: str) -> None:
         self._answers.append([identity, pack_header(Kind.REFUSED, header.session, code, why)])

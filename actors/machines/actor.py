@@ -80,6 +80,7 @@ class MachineActor(Actor):
             self.watch(sorted({wire.tag.name for wire in wires}), self._on_samples, self._on_stale)
         if self._published_wires():
             self.publisher().on_refused = self._on_refused
+            self.publisher().on_reborn = partial(self._published.align, {})  # all of it is published again
         self._grid = Grid(self.clock.mono_ns(), self._config.interval_s)
         self._tick()
         self.ready()
@@ -114,7 +115,7 @@ class MachineActor(Actor):
             if isinstance(message, SetParameter):
                 return self._set_parameter(message)
         except Refused as refused:
-            return Refusal(refused.code, refused.message, refused.tag)
+            return Refusal(refused.code, refused.message, refused.tag or self.name)
         return self._state() if isinstance(message, GetMachine) else super().on_message(message, sender)
 
     def _send_event(self, message: SendEvent) -> Message:

@@ -86,6 +86,7 @@ class OpcuaLink(AsyncActor):
         self._keeper.restore()
         self._link.first_act = self._keeper.write_due
         self._link.on_connection = self._connection
+        publisher.on_reborn = self._link.read_all_again
         publisher.open_all()
         now_ns = self.clock.mono_ns()
         self._ready_by_ns = now_ns + round(READY_LIMIT_S * 1e9)

@@ -6,6 +6,7 @@ Every function opens its own session and closes it. All raise `DeviceGone` if th
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -25,16 +26,23 @@ from tagwerk.actors.opcua.logic.columns import Run
 from tagwerk.actors.opcua.logic.writes import INT_RANGES, as_node_type, check_answer
 from tagwerk.actors.opcua.nodeids import Namespaces
 from tagwerk.actors.opcua.security import Security
-from tagwerk.protocols.errors import DeviceGone, Refused, RefusedCode
+from tagwerk.protocols import quality as q
+from tagwerk.protocols.errors import ConfigError, DeviceGone, Refused, RefusedCode
 from tagwerk.runtime.plantfile_models import OpcuaConfig
+from tagwerk.runtime.plantfile_syntax import URL_FORM, url_problem
 
 DEPTH_LIMIT: Final = 20
 NODES_LIMIT: Final = 50_000
 OBJECTS: Final = "i=85"
+TIMEOUT_S: Final = 5.0
+"""How long a connection may take; each request has a limit of its own."""
 _CHUNK: Final = 100  # nodes a Browse call
 _REFERENCES_LIMIT: Final = 1_000  # references a node in one answer; the rest comes by BrowseNext
-_TIMEOUT_S: Final = 5.0
 _STRANGE: Final = re.compile(r"[^A-Za-z0-9_]+")
+_NO_SUCH: Final = MappingProxyType(
+    {q.BAD_NODE_ID_UNKNOWN: "node", 0x8033_0000: "node", 0x8035_0000: "value to read in"}
+)
+"""BadNodeIdUnknown, BadNodeIdInvalid, BadAttributeIdInvalid: what the server has not."""
 _PROPERTY, _SERVER = ObjectIds.HasProperty, ObjectIds.Server
 
 TAG_TYPES: Final = MappingProxyType(
@@ -103,12 +111,13 @@ class NodeValue:
     reading: Reading
 
 
-async def discover(url: str) -> list[Endpoint]:
+async def discover(url: str, timeout_s: float = TIMEOUT_S) -> list[Endpoint]:
     """What the server offers, without a session."""
+    _check_url(url)
     client = Client(mends.tcp_url(url), timeout=CONNECT_LIMIT_S)
     mends.quiet_asyncua()
     try:
-        async with asyncio.timeout(_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             found = await client.connect_and_get_server_endpoints()
     except mends.NONSENSE as error:
         raise DeviceGone(f"{url}: {mends.reason(error)}") from error
@@ -126,21 +135,31 @@ async def discover(url: str) -> list[Endpoint]:
     ]
 
 
-async def read(url: str, node: str, security: Security | None = None) -> NodeValue:
-    """One value."""
-    async with _device(url, security) as device:
+async def read(url: str, node: str, security: Security | None = None, timeout_s: float = TIMEOUT_S) -> NodeValue:
+    """One value.
+
+    Raises:
+        Refused: The server has no such node, or the node has no value.
+    """
+    async with _device(url, security, timeout_s) as device:
+        _resolved(device, node)
         type_name = await device.node_type(node)
         (reading,) = await device.read([node])
+        if reading.status & q.CODE_MASK in _NO_SUCH:
+            raise Refused(RefusedCode.UNKNOWN_TAG, f"the server has no {_NO_SUCH[reading.status & q.CODE_MASK]} {node!r}")
         return NodeValue(node, type_name, reading)
 
 
-async def write(url: str, node: str, value: str | float | bool, security: Security | None = None) -> NodeValue:
+async def write(
+    url: str, node: str, value: str | float | bool, security: Security | None = None, timeout_s: float = TIMEOUT_S
+) -> NodeValue:
     """Write one value, once; text is read as the node's type. Returns what was read back.
 
     Raises:
         Refused, NotSent, Unknown: It was not done; nobody knows.
     """
-    async with _device(url, security) as device:
+    async with _device(url, security, timeout_s) as device:
+        _resolved(device, node)
         type_name = await device.node_type(node)
         fitting = as_node_type(_from_text(value, type_name), type_name)
         check_answer(await device.write(node, fitting, type_name, lambda: None))
@@ -154,6 +173,7 @@ async def browse(
     max_depth: int = DEPTH_LIMIT,
     max_nodes: int = NODES_LIMIT,
     security: Security | None = None,
+    timeout_s: float = TIMEOUT_S,
 ) -> AsyncIterator[BrowseRow]:
     """The nodes below `start`, breadth first, each once. Ends at `max_depth` steps or `max_nodes` rows.
 
@@ -163,11 +183,9 @@ async def browse(
         Refused: `BadValue` if `start` is no node of the server.
     """
     most = min(max_nodes, NODES_LIMIT)
-    async with _device(url, security) as device:
+    async with _device(url, security, timeout_s) as device:
         namespaces = device.namespaces
-        root = namespaces.resolve(start)
-        if root is None:
-            raise Refused(RefusedCode.BAD_VALUE, f"{start!r} is no node of this server")
+        root = _resolved(device, start)
         seen = {root}
         names: set[str] = set()
         level: list[tuple[ua.NodeId, str]] = [(root, "")]
@@ -206,7 +224,9 @@ async def _children(
         message.Parameters.NodesToBrowse.append(wanted)
     results = await client.uaclient.session.browse(message.Parameters)
     found: list[tuple[ua.NodeId, str, ua.NodeClass]] = []
-    for (_, path), result in zip(parents, results, strict=True):
+    for (parent, path), result in zip(parents, results, strict=True):
+        if not path and q.is_bad(int(result.StatusCode.value)):
+            raise Refused(RefusedCode.UNKNOWN_TAG, f"the server has no node {parent.to_string()!r}")
         references = list(result.References or [])
         point = result.ContinuationPoint
         while point and len(references) < NODES_LIMIT:
@@ -294,9 +314,24 @@ def _from_text(value: str | float | bool, type_name: str) -> str | float | bool:
             return False
         raise Refused(RefusedCode.WRONG_TYPE, f"{value!r} is no Boolean: true or false")
     try:
-        return int(lowered) if type_name in INT_RANGES else float(lowered)
+        number = int(lowered) if type_name in INT_RANGES else float(lowered)
     except ValueError as error:
         raise Refused(RefusedCode.WRONG_TYPE, f"{value!r} is no {type_name or 'scalar'}") from error
+    if not math.isfinite(number):
+        raise Refused(RefusedCode.BAD_VALUE, f"{value!r} cannot be written: it is not finite")
+    return number
+
+
+def _check_url(url: str) -> None:
+    if problem := url_problem(mends.tcp_url(url)):
+        raise ConfigError(problem, key="URL", value=url, expected=URL_FORM)
+
+
+def _resolved(device: UaDevice, node: str) -> ua.NodeId:
+    nodeid = device.namespaces.resolve(node)
+    if nodeid is None:
+        raise Refused(RefusedCode.BAD_VALUE, f"{node!r} is no node of this server")
+    return nodeid
 
 
 @final
@@ -317,11 +352,12 @@ class _Silent:
 
 
 @asynccontextmanager
-async def _device(url: str, security: Security | None) -> AsyncGenerator[UaDevice, None]:
+async def _device(url: str, security: Security | None, timeout_s: float) -> AsyncGenerator[UaDevice, None]:
+    _check_url(url)
     mends.quiet_asyncua()
     device = UaDevice(OpcuaConfig(url=url), security or Security(), _Silent())
     try:
-        async with _answering(url), asyncio.timeout(_TIMEOUT_S):
+        async with _answering(url), asyncio.timeout(timeout_s):
             await device.connect()
         yield device
     finally:

@@ -31,7 +31,7 @@ def alarm_names(context: typer.Context, incomplete: str) -> list[str]:
 
 def actor_names(context: typer.Context, incomplete: str) -> list[str]:
     """Offer the names of actors and external programs."""
-    return _offered(context, incomplete, _actors)
+    return _offered(context, incomplete, process_names)
 
 
 def machine_names(context: typer.Context, incomplete: str) -> list[str]:
@@ -49,7 +49,12 @@ def _alarms(session: Session) -> Iterable[str]:
         return [alarm.name for alarm in plant.alarms()]
 
 
-def _actors(session: Session) -> Iterable[str]:
+def process_names(session: Session) -> list[str]:
+    """Give the names of all processes of the plant but its node.
+
+    Raises:
+        Unavailable: No plant runs.
+    """
     from tagwerk.runtime.page import Page
 
     page = Page.open(session.home.file("node/main", "page"))

@@ -17,6 +17,7 @@ from tagwerk.protocols.samples import TagValue, decode
 from tagwerk.runtime.cli import completion, output, times, values
 from tagwerk.runtime.cli.options import examples
 from tagwerk.runtime.cli.session import session_of
+from tagwerk.runtime.cli.tags import matching
 
 if TYPE_CHECKING:
     from tagwerk.protocols.samples import Value
@@ -27,6 +28,7 @@ app = typer.Typer(add_completion=False)
 
 CSV_HEAD: Final = ("time", "tag", "value", "unit", "quality")
 TABLE_LIMIT: Final = 100  # newest samples a tag in a table, if nothing else was asked for
+LIMIT_MOST: Final = 1_000_000_000
 PLOT_NS: Final = 3600 * times.NS_PER_S  # what is plotted if no span was asked for
 
 
@@ -51,12 +53,12 @@ class Wanted:
 )
 def history(
     context: typer.Context,
-    tags: Annotated[list[str], typer.Argument(metavar="TAG", help="Names.", autocompletion=completion.tag_names)],
+    tags: Annotated[list[str], typer.Argument(metavar="TAG", help="Names or globs.", autocompletion=completion.tag_names)],
     start: Annotated[str | None, typer.Option("--from", metavar="T", help="From this time on.")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="T", help="Before this time.")] = None,
     last: Annotated[str | None, typer.Option(metavar="1m", help="The time up to now: 90s, 1m, 2h, 1d.")] = None,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="The newest N a tag; with --from the first N.")
+        int | None, typer.Option(metavar="N", min=1, max=LIMIT_MOST, help="The newest N a tag; with --from the first N.")
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV: time,tag,value,unit,quality.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="A plot in the terminal; gaps where the value was bad.")] = False,
@@ -81,7 +83,7 @@ def history(
     if in_table and limit is None and not (start or end or last):
         wanted = Wanted(0, times.END_OF_TIME_NS, TABLE_LIMIT, newest=True, bounds=bounds)
     with session.plant() as plant:
-        definitions = [plant.definition(tag) for tag in tags]
+        definitions = [tag for name in tags for tag in matching(plant, name)]
         rows = (row for tag in definitions for row in samples(plant, tag, wanted))
         if as_csv:
             _write_csv(rows)
@@ -94,6 +96,8 @@ def history(
         else:
             head = ("time", "tag", "value", "unit", "quality")
             cells = [_cells(row, session.utc) for row in rows]
+            if not cells:
+                output.note("nothing was recorded in this span")
             output.table(head, cells, right=("value",))
 
 

@@ -12,7 +12,6 @@ from tagwerk.protocols.machines import GetMachine, MachineState, SendEvent, SetP
 from tagwerk.protocols.quality import name_of
 from tagwerk.runtime.cli import completion, output, values
 from tagwerk.runtime.cli.alarms import ListByDefault
-from tagwerk.runtime.cli.failure import NotFound
 from tagwerk.runtime.cli.options import examples
 from tagwerk.runtime.cli.session import Session, session_of
 
@@ -101,7 +100,7 @@ def _actor(session: Session, name: str) -> str:
     if actor not in known:
         near = difflib.get_close_matches(actor, known, 1)
         hint = f"; did you mean {near[0].removeprefix('machine/')}?" if near else ""
-        raise NotFound(f"there is no machine {name!r}{hint}")
+        raise Refused(RefusedCode.UNKNOWN_TAG, f"there is no machine {name!r}{hint}", name)
     return actor
 
 
@@ -184,7 +183,7 @@ def set_(
         found = next((one for one in known if one.name == parameter and one.role == "parameter"), None)
         if found is None:
             names = ", ".join(one.name for one in known if one.role == "parameter") or "none"
-            raise Refused(RefusedCode.UNKNOWN_TAG, f"{actor} has no parameter {parameter!r}; it has {names}", parameter)
+            raise Refused(RefusedCode.UNKNOWN_TAG, f"{actor} has no parameter {parameter!r}; it has {names}", actor)
         kind = type(found.value).__name__ if isinstance(found.value, (bool, int, float, str)) else "float"
         typed = values.parsed(value, kind, found.unit, parameter)
         order = SetParameter(parameter, typed, plant.user, plant.host, reason)

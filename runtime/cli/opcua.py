@@ -16,7 +16,7 @@ from tagwerk.protocols.errors import ConfigError
 from tagwerk.protocols.quality import name_of
 from tagwerk.runtime.cli import output, times, values
 from tagwerk.runtime.cli.options import examples
-from tagwerk.runtime.cli.session import session_of
+from tagwerk.runtime.cli.session import TIMEOUT_S, session_of
 
 TOOL: Final = "tagwerk.actors.opcua.tool"  # by name: the runtime imports no actor
 SECURITY: Final = "tagwerk.actors.opcua.security"
@@ -44,6 +44,10 @@ def _security(login: str, password_file: Path | None) -> Any:
     return security.Security(user=login, password=security.read_password(password_file, "--password-file"))
 
 
+def _patience_s(context: typer.Context) -> float:
+    return session_of(context).patience_s(TIMEOUT_S)
+
+
 def _tool() -> Any:
     return importlib.import_module(TOOL)
 
@@ -56,7 +60,7 @@ def _tool() -> Any:
 def discover(context: typer.Context, url: Url) -> None:
     """Show the ways into a server."""
     session = session_of(context)
-    found: list[Any] = asyncio.run(_tool().discover(url))
+    found: list[Any] = asyncio.run(_tool().discover(url, session.patience_s(TIMEOUT_S)))
     head = ("url", "security_mode", "security_policy", "users", "server")
     rows = [{key: getattr(one, key) for key in head} for one in found]
 
@@ -87,7 +91,9 @@ def browse(
     if as_csv and session.json:
         raise typer.BadParameter("one of --csv and --json, not both")
     # All of it before the first line is written: a reader that goes away must not break into the session.
-    rows = asyncio.run(_all(_tool().browse(url, start, depth, security=_security(login, password_file))))
+    security = _security(login, password_file)
+    limit_s = session.patience_s(TIMEOUT_S)
+    rows = asyncio.run(_all(_tool().browse(url, start, depth, security=security, timeout_s=limit_s)))
     if as_csv:
         _write_csv(rows, f"opcua/{link}")
     elif session.json:
@@ -139,7 +145,7 @@ def _node(row: Any) -> dict[str, Any]:
 )
 def read(context: typer.Context, url: Url, node: NodeName, login: UaUser = "", password_file: Password = None) -> None:
     """Read one node."""
-    found = asyncio.run(_tool().read(url, node, _security(login, password_file)))
+    found = asyncio.run(_tool().read(url, node, _security(login, password_file), _patience_s(context)))
     _show(context, found)
 
 
@@ -159,7 +165,8 @@ def write(
     password_file: Password = None,
 ) -> None:
     """Write one node, once, and show the value read back."""
-    found = asyncio.run(_tool().write(url, node, value, _security(login, password_file)))
+    security = _security(login, password_file)
+    found = asyncio.run(_tool().write(url, node, value, security, _patience_s(context)))
     _show(context, found)
 
 

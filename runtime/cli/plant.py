@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -180,8 +181,19 @@ def _do(session: Session, verb: str, name: str) -> None:
     except Timeout as error:
         raise Unknown(f"{verb} {name}: {error}; it may still come about") from error
     if not reply.ok:
-        raise NotFound(reply.message)
+        raise NotFound(reply.message + _near(session, name))
     if session.json:
         output.json_line({"name": name, "message": values.printable(reply.message)})
     else:
         output.line(reply.message)
+
+
+def _near(session: Session, name: str) -> str:
+    """Give a hint at what was meant by a name that is none."""
+    known = completion.process_names(session)
+    if name in known:
+        return ""
+    if name.startswith("node/"):
+        return "; `tagwerk down` and `tagwerk up` restart all of it"
+    near = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"

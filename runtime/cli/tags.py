@@ -84,7 +84,7 @@ def read(
     """Read values, in the tags' engineering units."""
     session = session_of(context)
     with session.plant() as plant:
-        found = [tag for name in names for tag in _matching(plant, name)]
+        found = [tag for name in names for tag in matching(plant, name)]
         _show_values(session, list(_read(plant, found)))
 
 

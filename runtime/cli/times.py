@@ -12,6 +12,8 @@ import typer
 NS_PER_S: Final = 1_000_000_000
 END_OF_TIME_NS: Final = (1 << 63) - 1
 
+LONGEST_S: Final = 100 * 365.25 * 86400  # from now, that stays within what 64 bits of ns hold
+
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _NOW: Final = re.compile(r"now(?:([+-])(.+))?")
@@ -29,7 +31,10 @@ def duration_ns(text: str) -> int:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise typer.BadParameter(f"{text!r} is no duration; expected a number and its unit, as in 90s, 1m, 2h or 1d")
-    return round(float(match[1]) * _UNITS_S[match[2]] * NS_PER_S)
+    seconds = float(match[1]) * _UNITS_S[match[2]]
+    if seconds > LONGEST_S:
+        raise typer.BadParameter(f"{text!r} is too long; a duration has at most 100 years")
+    return round(seconds * NS_PER_S)
 
 
 def moment_ns(text: str, now_ns: int) -> int:

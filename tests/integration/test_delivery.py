@@ -675,6 +675,22 @@ class TestIngest:
         rig.until(lambda: done(ticket))
         assert (rig.state(TEMP).value, rig.state(TEMP).quality) == (2.0, q.GOOD)
 
+    def test_a_writer_that_was_taken_for_lost_is_told_to_publish_again(self, rig: Rig) -> None:
+        """Else what does not change would look lost for ever, though its source is there."""
+        rig.shard()
+        client, publisher = feeding(rig)
+        told: list[bool] = []
+        publisher.on_reborn = lambda: told.append(True)
+        rig.settle(publisher, TEMP, 1.0)
+        publisher.begin_session()  # its own birth is no news to it
+        rig.settle(publisher, TEMP, 2.0)
+        assert not told
+        rig.clients.remove(client)
+        rig.clock.advance(3.5)
+        rig.until(lambda: rig.state(TEMP).quality == q.BAD_NO_COMMUNICATION)
+        rig.clients.append(client)
+        rig.until(lambda: told == [True])
+
     def test_the_loss_of_many_tags_reaches_the_watchers(self, tmp_path: Path) -> None:
         """More than one frame holds: no batch of any size may end the shard."""
         many = [TagDef(number + 1, f"many.t{number}", "float", 0) for number in range(6_000)]

@@ -113,12 +113,12 @@ class Book:
         state = self.state(name)
         present = occurrence_id(name, state.number)
         if len(comment) > COMMENT_LIMIT:
-            return _refusal(RefusedCode.BAD_VALUE, f"the comment has more than {COMMENT_LIMIT} characters")
+            return _refusal(name, RefusedCode.BAD_VALUE, f"the comment has more than {COMMENT_LIMIT} characters")
         # OPC UA Part 9, 5.7.3: an acknowledgement names the occurrence that the operator saw.
         if occurrence and occurrence != present:
-            return _refusal(RefusedCode.CONFLICT, f"{name} is at occurrence {present or 'none'}, not {occurrence}")
+            return _refusal(name, RefusedCode.CONFLICT, f"{name} is at occurrence {present or 'none'}, not {occurrence}")
         if not may(state.core, Trigger.ACK):
-            return _refusal(RefusedCode.NOT_ACTIVE, f"{name} has nothing to acknowledge")
+            return _refusal(name, RefusedCode.NOT_ACTIVE, f"{name} has nothing to acknowledge")
         core = next_core(state.core, Trigger.ACK)
         self._record(name, replace(state, core=core, acked_ns=now_ns, acked_by=by, comment=comment))
         return None
@@ -127,10 +127,10 @@ class Book:
         """End the latching of an alarm that is cleared and acknowledged; None means done."""
         state = self.state(name)
         if not state.core.latched:
-            return _refusal(RefusedCode.NOT_ACTIVE, f"{name} is not latched")
+            return _refusal(name, RefusedCode.NOT_ACTIVE, f"{name} is not latched")
         if not may(state.core, Trigger.RESET):
             why = "still active" if state.core.active else "not acknowledged yet"
-            return _refusal(RefusedCode.CONFLICT, f"{name} is {why}")
+            return _refusal(name, RefusedCode.CONFLICT, f"{name} is {why}")
         self.put(name, replace(state, core=next_core(state.core, Trigger.RESET)))
         self.urgent = True
         return None
@@ -179,5 +179,5 @@ def row(alarm: AlarmDef, state: AlarmState, value: Value, quality: int) -> Alarm
     )  # fmt: skip
 
 
-def _refusal(code: RefusedCode, message: str) -> Refusal:
-    return Refusal(code.value, message)
+def _refusal(name: str, code: RefusedCode, message: str) -> Refusal:
+    return Refusal(code.value, message, name)

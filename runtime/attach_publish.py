@@ -1,0 +1,169 @@
+"""What a script publishes, in the order in which it does: handed to the numbered links as their windows allow."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, final
+
+import numpy as np
+
+from tagwerk.protocols.errors import NotJournaled, Refused, TagwerkError, Timeout, WindowFull
+from tagwerk.runtime.attach_engine import Engine, fail, settle
+from tagwerk.runtime.publisher import Publisher, Ticket
+
+if TYPE_CHECKING:
+    from tagwerk.protocols.samples import Samples
+    from tagwerk.runtime.definitions import DefinitionTable
+
+CHUNK_ROWS: Final = 50_000
+"""Rows handed over at a time: a batch of any size goes through a bounded window."""
+
+RETRY_S: Final = 0.001
+LOOK_S: Final = 0.05
+"""How often deadlines are looked at."""
+
+
+@dataclass(slots=True)
+class _Publish:
+    samples: Samples
+    backfill: bool
+    until_s: float
+    future: Future[Ticket]
+    ticket: Ticket
+    next_row: int = 0
+    given_up: bool = field(default=False)
+
+    def chunk(self) -> Samples:
+        """What is to be handed over next."""
+        if self.next_row == 0 and len(self.samples) <= CHUNK_ROWS:
+            return self.samples
+        return self.samples.select(np.arange(self.next_row, min(self.next_row + CHUNK_ROWS, len(self.samples))))
+
+
+@final
+class PublishQueue:
+    """One writer's publishes. Everything but `put` runs in the client's thread.
+
+    Args:
+        engine: The client's thread.
+        table: Knows the shards.
+        writer: Our name there.
+        named: The shards remember our numbers for good.
+    """
+
+    def __init__(self, engine: Engine, table: DefinitionTable, writer: str, *, named: bool) -> None:
+        self._engine = engine
+        self._table = table
+        self._writer = writer
+        self._named = named
+        self._publisher: Publisher | None = None
+        self._line: deque[_Publish] = deque()
+        self._out: list[_Publish] = []
+        self._retrying = False
+
+    def put(self, samples: Samples, limit_s: float, *, backfill: bool) -> Future[Ticket]:
+        """Publish behind all that was put before. The future ends with the ticket, or with why it was not taken."""
+        until_s = time.monotonic() + limit_s
+
+        def work(future: Future[Ticket]) -> None:
+            ticket = Ticket(lambda done: settle(future, done))
+            self._line.append(_Publish(samples, backfill, until_s, future, ticket))
+            if not self._retrying:
+                self._pump()
+
+        return self._engine.call(work)
+
+    def goodbye(self) -> None:
+        """A clean end of what we own."""
+        if self._publisher is not None:
+            self._publisher.goodbye()
+
+    def _pump(self) -> None:
+        self._retrying = False
+        while self._line:
+            head = self._line[0]
+            try:
+                if not self._hand_over(head):
+                    self._retrying = True
+                    self._engine.reactor.after(RETRY_S, self._pump)
+                    return
+            except TagwerkError as error:
+                fail(head.future, error)
+            self._line.popleft()
+
+    def _hand_over(self, head: _Publish) -> bool:
+        """True if all of it was taken, or its time is over."""
+        publisher = self._the_publisher()
+        if head.next_row == 0:
+            self._out.append(head)
+        try:
+            while not head.given_up:
+                chunk = head.chunk()
+                publisher.publish(chunk, head.ticket, backfill=head.backfill)
+                head.next_row += len(chunk)
+                if head.next_row >= len(head.samples):
+                    head.ticket.close()
+                    return True
+        except WindowFull as error:
+            if time.monotonic() < head.until_s:
+                return False
+            head.given_up = True
+            fail(head.future, error)
+        return True
+
+    def _the_publisher(self) -> Publisher:
+        if self._publisher is None:
+            engine = self._engine
+            shards = 1 + max((tag.shard for tag in self._table.tags), default=0)
+            # A later life of this writer has a higher number: the wall clock, because nothing of ours is on disk.
+            life = engine.clock.now_ns() >> 10
+            self._publisher = Publisher(
+                self._writer, engine.reactor, engine.directory, self._table.shard_of, shards,
+                incarnation=life, named=self._named,
+            )  # fmt: skip
+            engine.reactor.every(LOOK_S, self._look)
+        return self._publisher
+
+    def _look(self) -> None:
+        """Whose time is over, is told; what was handed over is sent again all the same until it is taken."""
+        now_s = time.monotonic()
+        self._out = [one for one in self._out if not one.future.done()]
+        for one in self._out:
+            if now_s >= one.until_s:
+                one.given_up = True
+                fail(one.future, self._why_not())
+
+    def _why_not(self) -> TagwerkError:
+        if self._publisher is not None:
+            for link in self._publisher.links.values():
+                if link.refusal is not None:
+                    return link.refusal
+        return Timeout("sent, but not acknowledged in time; it is sent again until it is")
+
+
+_REASONS: Final = {
+    "UnknownTag": "its shard does not know it",
+    "WrongType": "the values are of another type than the tag",
+    "NotOwner": "another source owns it",
+    "BadValue": "the batch was malformed",
+}
+
+
+def judge_ticket(ticket: Ticket, table: DefinitionTable) -> None:
+    """Say what became of a publish that was acknowledged.
+
+    Raises:
+        Refused: Some samples were not taken.
+        NotJournaled: They are current, but not stored.
+    """
+    if ticket.refused:
+        handle, code = ticket.refused[0]
+        name = table.name_of(handle)
+        others = f" (and {len(ticket.refused) - 1} more samples)" if len(ticket.refused) > 1 else ""
+        raise Refused(code, f"{name} was not taken: {_REASONS.get(code, code)}{others}", name)
+    if ticket.not_journaled:
+        msg = "the values are current, but could not be stored: the journal is at its cap or the disk is full"
+        raise NotJournaled(msg)

@@ -22,7 +22,9 @@ from tagwerk.protocols.errors import ConfigError, NotSent, PeerDown, Refused, Ti
 from tagwerk.protocols.message import Message, Refusal
 from tagwerk.protocols.plantwide import DeadLetters, GetDeadLetters, OutboxBell, ReadOutbox
 from tagwerk.runtime import definitions
-from tagwerk.runtime.control import Command, DeadLetterBox, Outcome, Peers, Sender
+from tagwerk.runtime.control import Outcome, Peers
+from tagwerk.runtime.control_box import Command, Sender
+from tagwerk.runtime.dead_letters import DeadLetterBox
 from tagwerk.runtime.directory import PageDirectory
 from tagwerk.runtime.mailbox import Call, Ingest, Mailbox
 from tagwerk.runtime.publisher import Publisher

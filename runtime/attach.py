@@ -5,7 +5,6 @@ One thread of ours owns the sockets and answers beats, so a slow script does not
 
 from __future__ import annotations
 
-import difflib
 import getpass
 import math
 import os
@@ -15,12 +14,9 @@ import socket as sockets
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, final
-
-import numpy as np
 
 from tagwerk.protocols import history as h
 from tagwerk.protocols.alarms import AckAlarm, AlarmAcked, AlarmList, AlarmRow, GetAlarms
@@ -37,20 +33,18 @@ from tagwerk.protocols.errors import (
 )
 from tagwerk.protocols.message import Message
 from tagwerk.protocols.names import compile_globs, glob_problem, is_glob
-from tagwerk.protocols.samples import TYPE_NAMES, Samples, TagValue, ValueType, concatenate, decode, make
+from tagwerk.protocols.samples import TYPE_NAMES, Samples, TagValue, ValueType, decode, make
 from tagwerk.protocols.tags import (
     Definitions,
     GetDefinitions,
     ReadTags,
     TagDef,
     TagStates,
-    TagWritten,
-    WriteNotSent,
     WriteTag,
-    WriteUnknown,
 )
 from tagwerk.runtime.attach_engine import Engine, fail, settle
 from tagwerk.runtime.attach_publish import PublishQueue, judge_ticket
+from tagwerk.runtime.attach_values import as_ns, has_none, in_unit, joined, nearest, written
 from tagwerk.runtime.attach_watch import TagWatch
 from tagwerk.runtime.definitions import DefinitionTable
 from tagwerk.runtime.home import Home
@@ -184,7 +178,7 @@ class Plant:
         """
         found = self._table.by_name.get(tag)
         if found is None:
-            near = _nearest(tag, self._table.by_name)
+            near = nearest(tag, self._table.by_name)
             hint = f"; did you mean {near}?" if near else ""
             raise Refused(RefusedCode.UNKNOWN_TAG, f"there is no tag {tag!r}{hint}", tag)
         return found
@@ -270,7 +264,7 @@ class Plant:
             raise Refused(RefusedCode.WRONG_TYPE, text, every[0])
         kind = TYPE_NAMES[kinds.pop()] if kinds else ValueType.FLOAT
         now = self._engine.clock.now_ns() if times is None else times
-        given = [math.nan if value is None else value for value in values] if _has_none(kind, values) else values
+        given = [math.nan if value is None else value for value in values] if has_none(kind, values) else values
         try:
             batch = make(kind, [definitions[name].handle for name in every], given, now, quality)
         except (ValueError, TypeError, OverflowError) as error:
@@ -355,7 +349,7 @@ class Plant:
             Unavailable: The historian does not answer.
         """
         names = [tags] if isinstance(tags, str) else list(tags)
-        span = (_as_ns(start), _as_ns(end))
+        span = (as_ns(start), as_ns(end))
         return {name: self._history_of(self.definition(name), span, limit, bounds, newest) for name in names}
 
     def _history_of(self, tag: TagDef, span: tuple[int, int], limit: int | None, bounds: bool, newest: bool) -> Samples:
@@ -369,7 +363,7 @@ class Plant:
             if limit is not None:
                 left -= sum(map(len, found))
             if page.next_after is None or (limit is not None and left <= 0):
-                return with_catalog(_joined(tag, batches), self._table)
+                return with_catalog(joined(tag, batches), self._table)
             after = page.next_after
 
     def alarms(self, *, only_open: bool = False, names: Iterable[str] = ()) -> list[AlarmRow]:
@@ -396,73 +390,6 @@ def _result(future: Future[T], limit_s: float) -> T:
     except FutureTimeout as error:
         msg = f"the client's thread did not answer within {limit_s + 2.0:g} s"
         raise Timeout(msg) from error
-
-
-def written(tag: TagDef, reply: Message) -> TagValue:
-    """The value read back by a write, or its failure.
-
-    Raises:
-        NotSent: Certainly not done.
-        Unknown: Nobody knows.
-    """
-    if isinstance(reply, TagWritten):
-        return TagValue(tag.name, reply.value, tag.unit, reply.quality, reply.time_ns, reply.time_ns)
-    if isinstance(reply, WriteNotSent):
-        raise NotSent(f"{tag.name}: {reply.message}")
-    if isinstance(reply, WriteUnknown):
-        raise Unknown(f"{tag.name}: {reply.message}")
-    raise Unknown(f"{tag.name}: {type(reply).__name__} is no answer to a write")
-
-
-def in_unit(tag: TagDef, value: float | int | bool | str, unit: str | None) -> float | int | bool | str:
-    """A value given in `unit`, in the tag's engineering unit.
-
-    Raises:
-        Refused: The unit does not fit the tag.
-    """
-    if unit is None or unit == tag.unit:
-        return value
-    if isinstance(value, (bool, str)) or not tag.unit:
-        raise Refused(RefusedCode.WRONG_TYPE, f"{tag.name} has no unit; {unit!r} cannot be converted", tag.name)
-    from tagwerk.runtime import units  # pint is slow to import, and most scripts never convert
-
-    try:
-        return units.convert(float(value), unit, tag.unit)
-    except Refused as error:
-        raise Refused(error.code, f"{tag.name} is in {tag.unit}: {error.message}", tag.name) from error
-
-
-def _has_none(kind: ValueType, values: Any) -> bool:
-    return kind is ValueType.FLOAT and not isinstance(values, np.ndarray) and any(value is None for value in values)
-
-
-def _as_ns(moment: datetime | int) -> int:
-    if isinstance(moment, int):
-        return moment
-    if moment.tzinfo is None:
-        raise Refused(RefusedCode.BAD_VALUE, f"{moment} has no time zone: give an aware datetime, or UTC ns")
-    whole = int(moment.replace(microsecond=0).timestamp())
-    return whole * 1_000_000_000 + moment.microsecond * 1_000
-
-
-def _joined(tag: TagDef, batches: list[Samples]) -> Samples:
-    """One batch of the tag's type. Quality-only samples among them keep their place, with NaN, 0 or "" as value."""
-    kind = TYPE_NAMES[tag.type]
-    filled = [batch if batch.kind is kind else _filled(kind, batch) for batch in batches if len(batch)]
-    return concatenate(filled) if filled else make(kind, [], [] if kind is ValueType.STR else np.zeros(0), 0)
-
-
-def _filled(kind: ValueType, batch: Samples) -> Samples:
-    count = len(batch)
-    values: Any = np.full(count, np.nan) if kind is ValueType.FLOAT else [""] * count
-    if kind in (ValueType.INT, ValueType.BOOL):
-        values = np.zeros(count, "<i8" if kind is ValueType.INT else "?")
-    return replace(batch, kind=kind, values=values)
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(names)[:20_000], 1)
-    return near[0] if near else ""
 
 
 def _user() -> str:

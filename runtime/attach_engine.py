@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tagwerk.protocols.errors import TagwerkError, Unavailable
 from tagwerk.runtime.clock import SystemClock
-from tagwerk.runtime.control import DeadLetterBox, Peers
+from tagwerk.runtime.control import Peers
+from tagwerk.runtime.dead_letters import DeadLetterBox
 from tagwerk.runtime.directory import PageDirectory
 from tagwerk.runtime.page import Page
 from tagwerk.runtime.reactor import Reactor

@@ -1,16 +1,36 @@
-"""Who is there, as a gauge page tells it."""
+"""Who is there: what senders must know of an actor, and the gauge page as the one that knows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from tagwerk.runtime.control import PeerView
 from tagwerk.runtime.states import PeerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tagwerk.runtime.page import Page
+
+
+@dataclass(frozen=True, slots=True)
+class PeerView:
+    """How a peer stands: `up` if it may be spoken to."""
+
+    up: bool
+    incarnation: int
+
+
+class Directory(Protocol):
+    """Knows who is there. On a host: the gauge pages."""
+
+    def peer(self, name: str) -> PeerView | None:
+        """How an actor stands; None if there is none of this name."""
+        ...
+
+    def socket(self, name: str, suffix: str) -> str:
+        """Where to reach it."""
+        ...
 
 
 class PageDirectory:

@@ -13,7 +13,10 @@ ROTATE_BYTES: Final = 10_000_000  # looked at when a process starts; the file be
 
 
 class _Form(logging.Formatter):
-    """Time (RFC 3339, UTC), actor, level, text, and the logger if it is a library's. A record starts in column 0, its further lines do not."""
+    """Time (RFC 3339, UTC), actor, level, text, and the logger if it is a library's.
+
+    A record starts in column 0, its further lines do not.
+    """
 
     def __init__(self, actor: str) -> None:
         super().__init__(f"%(asctime)s.%(msecs)03dZ {actor} %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pykka._envelope import Envelope
 
-from tagwerk.runtime.control import Command, ControlBox, DeadLetterBox
+from tagwerk.runtime.control_box import Command, ControlBox
+from tagwerk.runtime.dead_letters import DeadLetterBox
 from tagwerk.runtime.reactor import Reactor
 from tagwerk.runtime.transport import CONTROL_LIMIT_BYTES, INGEST_LIMIT_BYTES
 

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Final, final
 
 from tagwerk.protocols.errors import ConfigError, TagwerkError
+from tagwerk.runtime import inspection
 from tagwerk.runtime.child import NODE_SIGNALS, Cradle
 from tagwerk.runtime.children import Children
 from tagwerk.runtime.clock import NS_PER_S, Clock, SystemClock
@@ -195,7 +196,7 @@ def run_node(home: Home, plant: Path, name: str = "main", kinds: Mapping[str, st
     # Held back until the loop can stop in order: a SIGTERM during the start is not lost, and leaves nothing behind.
     signal.pthread_sigmask(signal.SIG_BLOCK, NODE_SIGNALS)
     try:
-        plans = plan(load(plant), name)
+        plans = plan(load(plant, checks=[inspection.check]), name)
         # Before the old node is ended: what cannot be imported must not replace what runs.
         preload((spec.kind for spec in plans.specs if not spec.command), kinds)
         home.create()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tagwerk.runtime.control import Directory
+    from tagwerk.runtime.directory import Directory
     from tagwerk.runtime.reactor import Reactor
     from tagwerk.runtime.transport import Port
 

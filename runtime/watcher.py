@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tagwerk.runtime.control import Directory, Outcome, Peers
+    from tagwerk.runtime.control import Outcome, Peers
+    from tagwerk.runtime.directory import Directory
     from tagwerk.runtime.reactor import Reactor
 
 VIEW_LEASE_S: Final = 15.0

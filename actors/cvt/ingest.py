@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tagwerk.runtime.clock import Clock
-    from tagwerk.runtime.control import DeadLetterBox
+    from tagwerk.runtime.dead_letters import DeadLetterBox
     from tagwerk.runtime.transport import Port
 
 NAME_LIMIT: Final = 100

@@ -13,7 +13,32 @@ from tagwerk.protocols.errors import ConfigError
 
 
 def load_class(class_path: str, code: Path) -> type[Machine]:
-    """Import the class of a machine.
+    """Import the class of a machine that is to run.
+
+    Args:
+        class_path: `module:Class`.
+        code: The folder that is searched first.
+
+    Raises:
+        ConfigError: It cannot be imported, is no machine, or has no states.
+    """
+    machine = find_class(class_path, code)
+    if error := states_error(machine, class_path):
+        raise error
+    return machine
+
+
+def states_error(machine: type[Machine], class_path: str) -> ConfigError | None:
+    """A class without states, which python-statemachine takes for an abstract one, cannot run; None if it has some."""
+    if machine.states:
+        return None
+    file = sys.modules[machine.__module__].__file__ or ""
+    expected = "at least one, as in running = State(initial=True)"
+    return ConfigError(f"{machine.__name__} has no states", file=file, value=class_path, expected=expected)
+
+
+def find_class(class_path: str, code: Path) -> type[Machine]:
+    """Import the class of a machine, which may not be one that can run.
 
     Args:
         class_path: `module:Class`.
@@ -35,10 +60,6 @@ def load_class(class_path: str, code: Path) -> type[Machine]:
             f"{class_name} is no machine", file=file, value=class_path, expected="a subclass of tagwerk.Machine"
         )
     machine: type[Machine] = found
-    if not machine.states:
-        raise ConfigError(
-            f"{class_name} has no states", file=file, value=class_path, expected="State(initial=True), ..."
-        )
     return machine
 
 

@@ -79,6 +79,18 @@ async def open_session(client: Client, user: str, password: str) -> None:
     await client.activate_session(username=user or None, password=password or None)
 
 
+@contextmanager
+def plain_cancellation() -> Generator[None]:
+    """Raise a cancellation as what it is: `asyncio.timeout` knows its own by the exact class.
+
+    Below Python 3.12 asyncua waits with wait_for2, which raises a subclass when the answer comes in the same moment.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        raise asyncio.CancelledError from error
+
+
 async def request(client: Client, message: Any, timeout_s: float) -> Buffer:
     """Send a request and wait for its answer. `Client` offers no timeout a call. 0 waits for ever.
 

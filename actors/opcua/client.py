@@ -101,11 +101,12 @@ class UaDevice:
         """Open channel and session, and learn the namespaces. `Device.connect` says the rest."""
         client = self._client
         try:
-            if self._security.mode != "none":
-                await secure(client, self._security)
-            await mends.open_session(client, self._security.user, self._security.password)
-            self._signed()
-            await self._learn_namespaces()
+            with mends.plain_cancellation():
+                if self._security.mode != "none":
+                    await secure(client, self._security)
+                await mends.open_session(client, self._security.user, self._security.password)
+                self._signed()
+                await self._learn_namespaces()
         except mends.NONSENSE as error:
             raise DeviceGone(mends.reason(error) + pin_hint(self._security.directory)) from error
         if self._security.directory is not None and pin_server(client, self._security.directory):
@@ -200,7 +201,8 @@ class UaDevice:
         if alive:
             try:
                 async with asyncio.timeout(CLOSE_LIMIT_S):
-                    await self._client.uaclient.close_session(True)
+                    with mends.plain_cancellation():
+                        await self._client.uaclient.close_session(True)
             except mends.FAILURES as error:
                 _log.debug("%s: no clean goodbye: %s", self._config.url, mends.reason(error))
         mends.abort(self._client)

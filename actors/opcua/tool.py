@@ -118,7 +118,8 @@ async def discover(url: str, timeout_s: float = TIMEOUT_S) -> list[Endpoint]:
     mends.quiet_asyncua()
     try:
         async with asyncio.timeout(timeout_s):
-            found = await client.connect_and_get_server_endpoints()
+            with mends.plain_cancellation():
+                found = await client.connect_and_get_server_endpoints()
     except mends.NONSENSE as error:
         raise DeviceGone(f"{url}: {mends.reason(error)}") from error
     finally:
@@ -144,10 +145,7 @@ async def read(url: str, node: str, security: Security | None = None, timeout_s:
     async with _device(url, security, timeout_s) as device:
         _resolved(device, node)
         type_name = await device.node_type(node)
-        (reading,) = await device.read([node])
-        if reading.status & q.CODE_MASK in _NO_SUCH:
-            raise Refused(RefusedCode.UNKNOWN_TAG, f"the server has no {_NO_SUCH[reading.status & q.CODE_MASK]} {node!r}")
-        return NodeValue(node, type_name, reading)
+        return NodeValue(node, type_name, await _existing(device, node))
 
 
 async def write(
@@ -161,6 +159,8 @@ async def write(
     async with _device(url, security, timeout_s) as device:
         _resolved(device, node)
         type_name = await device.node_type(node)
+        if not type_name:
+            await _existing(device, node)
         fitting = as_node_type(_from_text(value, type_name), type_name)
         check_answer(await device.write(node, fitting, type_name, lambda: None))
         (reading,) = await device.read([node])
@@ -332,6 +332,13 @@ def _resolved(device: UaDevice, node: str) -> ua.NodeId:
     if nodeid is None:
         raise Refused(RefusedCode.BAD_VALUE, f"{node!r} is no node of this server")
     return nodeid
+
+
+async def _existing(device: UaDevice, node: str) -> Reading:
+    (reading,) = await device.read([node])
+    if what := _NO_SUCH.get(reading.status & q.CODE_MASK):
+        raise Refused(RefusedCode.UNKNOWN_TAG, f"the server has no {what} {node!r}")
+    return reading
 
 
 @final

@@ -33,6 +33,9 @@ STYLES: Final = MappingProxyType(
 """Cell -> style, in a terminal."""
 
 
+_GAP: Final = 2  # between columns
+
+
 def line(text: str = "") -> None:
     """Write a line to standard output."""
     sys.stdout.write(text + "\n")
@@ -70,21 +73,42 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Iterable[str] = ()) -> None:
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Iterable[str] = (),
+    less: Sequence[str] = (),
+) -> None:
     """Write a table: with colours in a terminal, else in plain columns that are never folded or cut.
 
     Args:
         head: The columns' names.
         rows: The cells.
         right: The columns whose cells stand at the right.
+        less: The columns that a narrow terminal goes without, the least important first.
     """
     if is_terminal():
         from rich.console import Console
 
-        Console().print(rich_table(head, rows, right=right))
+        console = Console()
+        console.print(rich_table(*narrowed(head, rows, console.width, less), right=right))
         return
     for text in columns(head, rows, right=right):
         line(text)
+
+
+def narrowed(
+    head: Sequence[str], rows: Sequence[Sequence[str]], width: int, less: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """Leave out columns of `less`, the first of them first, until the table fits or all of them are gone."""
+    kept = list(range(len(head)))
+    sizes = [max(len(cell) for cell in (name, *(row[place] for row in rows))) for place, name in enumerate(head)]
+    for name in less:
+        if sum(sizes[place] + _GAP for place in kept) - _GAP <= width:
+            break
+        kept.remove(head.index(name))
+    return [head[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Iterable[str] = ()) -> Table:
@@ -128,7 +152,12 @@ def pairs(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def show_rows(
-    as_json: bool, objects: Iterable[Any], head: Sequence[str], cells: Any, right: Iterable[str] = ()
+    as_json: bool,
+    objects: Iterable[Any],
+    head: Sequence[str],
+    cells: Any,
+    right: Iterable[str] = (),
+    less: Sequence[str] = (),
 ) -> None:
     """Write a list: JSON objects, or a table made of them.
 
@@ -138,8 +167,9 @@ def show_rows(
         head: The columns' names.
         cells: Gives the cells of one object.
         right: The columns whose cells stand at the right.
+        less: The columns that a narrow terminal goes without, the least important first.
     """
     if as_json:
         json_list(objects)
     else:
-        table(head, [cells(one) for one in objects], right=right)
+        table(head, [cells(one) for one in objects], right=right, less=less)

@@ -26,6 +26,7 @@ VERB_S: Final = 30.0  # an actor may take so long to stop and start
 STATUS_HEAD: Final = (
     "name", "state", "pid", "uptime", "restarts", "cpu", "rss", "beat", "inbox", "oldest", "handled", "dead", "reason",
 )  # fmt: skip
+STATUS_LESS: Final = ("handled", "oldest", "cpu", "rss", "inbox", "dead", "beat", "restarts", "pid")
 STATUS_RIGHT: Final = frozenset(STATUS_HEAD) - {"name", "state", "reason"}
 
 ActorName = Annotated[
@@ -76,7 +77,7 @@ def status(context: typer.Context) -> int:
 
     session = session_of(context)
     rows = status_rows(session.home)
-    output.show_rows(session.json, rows, STATUS_HEAD, status_cells, right=STATUS_RIGHT)
+    output.show_rows(session.json, rows, STATUS_HEAD, status_cells, right=STATUS_RIGHT, less=STATUS_LESS)
     return failure.DONE if is_up(rows) else failure.NOT_DONE
 
 

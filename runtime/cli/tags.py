@@ -88,7 +88,12 @@ def read(
         _show_values(session, list(_read(plant, found)))
 
 
-def _matching(plant: Plant, name: str) -> list[TagDef]:
+def matching(plant: Plant, name: str) -> list[TagDef]:
+    """Give the tags that a name or a glob means.
+
+    Raises:
+        Refused: UnknownTag: there is none.
+    """
     if not is_glob(name):
         return [plant.definition(name)]
     found = plant.definitions(name)

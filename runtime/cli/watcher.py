@@ -13,7 +13,7 @@ import psutil
 
 from tagwerk.protocols.errors import Unavailable
 from tagwerk.runtime.cli import failure, output, supervision, times
-from tagwerk.runtime.cli.plant import STATUS_HEAD, STATUS_RIGHT, is_up, status_cells
+from tagwerk.runtime.cli.plant import STATUS_HEAD, STATUS_LESS, STATUS_RIGHT, is_up, status_cells
 from tagwerk.runtime.home import file_form
 from tagwerk.runtime.process import Identity
 from tagwerk.runtime.status import status_rows
@@ -108,7 +108,8 @@ class Watcher:
 
         def show(rows: Rows) -> None:
             cells = [status_cells(row) for row in rows]
-            live.update(output.rich_table(STATUS_HEAD, cells, right=STATUS_RIGHT), refresh=True)
+            head, fitting = output.narrowed(STATUS_HEAD, cells, live.console.width, STATUS_LESS)
+            live.update(output.rich_table(head, fitting, right=STATUS_RIGHT), refresh=True)
 
         return show
 

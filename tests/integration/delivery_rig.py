@@ -17,7 +17,8 @@ from tagwerk.runtime import definitions
 from tagwerk.runtime.actor import Actor, Later, Outcome, Sender
 from tagwerk.runtime.clock import ManualClock, SystemClock
 from tagwerk.runtime.context import ActorContext
-from tagwerk.runtime.control import DeadLetterBox, Peers
+from tagwerk.runtime.control import Peers
+from tagwerk.runtime.dead_letters import DeadLetterBox
 from tagwerk.runtime.directory import PageDirectory
 from tagwerk.runtime.durable import HISTORY_ONLY, LOSS, SAMPLES
 from tagwerk.runtime.home import Home

@@ -45,7 +45,8 @@ from tagwerk.protocols.tags import (
     ViewSnapshot,
     WriteTag,
 )
-from tagwerk.runtime.control import WINDOW, Sender
+from tagwerk.runtime.control import WINDOW
+from tagwerk.runtime.control_box import Sender
 from tagwerk.runtime.durable import read_record
 from tagwerk.runtime.page import PeerState
 from tagwerk.runtime.publisher import Publisher, Ticket, quality_batch

@@ -1,0 +1,179 @@
+"""The control lane, the receiver's half: what arrives is judged at its turn, answered and receipted at the flush."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tagwerk.protocols.errors import (
+    RemoteProtocolError,
+)
+from tagwerk.protocols.frames import Kind, pack_header, read_link_header
+from tagwerk.protocols.link import Arrival, ReceiveCounter
+from tagwerk.protocols.message import Message, Refusal, decode_message, encode_message
+from tagwerk.protocols.plantwide import DeadLetter
+from tagwerk.runtime.control import WINDOW
+from tagwerk.runtime.dead_letters import DeadLetterBox
+from tagwerk.runtime.transport import Unreachable
+
+if TYPE_CHECKING:
+    from tagwerk.protocols.frames import ControlHeader
+    from tagwerk.runtime.reactor import Reactor
+    from tagwerk.runtime.transport import Port
+
+SESSIONS_LIMIT: Final = 10_000
+"""Senders that a mailbox remembers; the one heard longest ago is forgotten first."""
+
+
+@dataclass(slots=True)
+class Sender:
+    """Who sent a message, and by when it must be done.
+
+    Args:
+        name: The actor's name, or what an attached process calls itself.
+        deadline_ns: Of the monotonic clock; 0 for none.
+    """
+
+    name: str
+    deadline_ns: int
+    identity: bytes
+    session: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A message that arrived on the control lane, with who sent it.
+
+    Args:
+        message: What it says; the `Refusal` that it gets if `readable` is False.
+        sender: Who sent it.
+        number: Its number in the sender's session.
+        incarnation: Whom it is meant for; 0 for anyone.
+        readable: False if it is no message that we know.
+    """
+
+    message: Message
+    sender: Sender
+    number: int = 0
+    incarnation: int = 0
+    readable: bool = True
+
+
+class ControlBox:
+    """The receiver's half of the control lane.
+
+    Args:
+        name: Who we are.
+        port: Our bound router.
+        incarnation: Frames meant for another are dropped, and the sender is told.
+        reactor: For the clock.
+        dead_letters: Where goes what was nonsense.
+    """
+
+    def __init__(self, name: str, port: Port, incarnation: int, reactor: Reactor, dead_letters: DeadLetterBox) -> None:
+        self._name = name
+        self._port = port
+        self._incarnation = incarnation
+        self._clock = reactor.clock
+        self._dead = dead_letters
+        self._counters: dict[tuple[bytes, int], ReceiveCounter] = {}
+        self._receipts: dict[tuple[bytes, int], int] = {}
+        self._forgot = False
+        self._outbox: list[list[bytes]] = []
+
+    def drain(self, limit: int) -> list[Command]:
+        """What arrived, at most so many, in order. Each is to be handled only if `begin` says so."""
+        commands: list[Command] = []
+        for _ in range(limit):
+            if (frames := self._port.recv()) is None:
+                break
+            try:
+                commands.append(self._accept(frames))
+            except RemoteProtocolError as error:
+                self._bury("?", "frame", f"nonsense: {error}", sum(map(len, frames)))
+        return commands
+
+    def _accept(self, frames: list[bytes]) -> Command:
+        if len(frames) != 3:
+            msg = f"a control message has 3 parts, not {len(frames)}"
+            raise RemoteProtocolError(msg)
+        identity, header = frames[0], read_link_header(frames[1])
+        if header.kind not in (Kind.TELL, Kind.ASK):
+            msg = f"kind {header.kind} does not belong to the control lane"
+            raise RemoteProtocolError(msg)
+        self._count(identity, header)
+        sender = Sender(header.sender, header.deadline_ns, identity, header.session, header.token)
+        try:
+            message = decode_message(frames[2])
+        except RemoteProtocolError as error:
+            self._bury(header.sender, "frame", f"nonsense: {error}", len(frames[2]))
+            refusal = Refusal("BadValue", str(error))
+            return Command(refusal, sender, header.number, header.incarnation, readable=False)
+        return Command(message, sender, header.number, header.incarnation)
+
+    def begin(self, command: Command) -> bool:
+        """Its turn has come: True if it is to be handled. Otherwise its sender is told so at the next flush.
+
+        Looked at here and not when it came: it may have waited behind something long, and what is handled late is
+        as bad as what is sent late.
+        """
+        sender = command.sender
+        self._receipts[(sender.identity, sender.session)] = command.number
+        if command.incarnation not in (0, self._incarnation):
+            self._drop(command, "it was meant for an earlier incarnation")
+        elif sender.deadline_ns and self._clock.mono_ns() >= sender.deadline_ns:
+            self._drop(command, "its deadline had passed")
+        elif not command.readable:
+            self.reply(sender, command.message)
+        else:
+            return True
+        return False
+
+    def _count(self, identity: bytes, header: ControlHeader) -> None:
+        session, number = header.session, header.number
+        key = (identity, session)
+        counter = self._counters.pop(key, None)
+        if counter is None:
+            # A session that is new to us begins at 1, unless it began with our predecessor or we forgot it.
+            known = header.incarnation == self._incarnation and not self._forgot
+            counter = ReceiveCounter(0 if known else number - 1)
+        self._counters[key] = counter  # newest last
+        if len(self._counters) > SESSIONS_LIMIT:
+            self._counters.pop(next(iter(self._counters)))
+            self._forgot = True
+        arrival = counter.judge(number)
+        if arrival is Arrival.AGAIN:
+            msg = f"frame {number} came twice"
+            raise RemoteProtocolError(msg)
+        for missed in range(counter.last + 1, min(number, counter.last + WINDOW)):
+            self._outbox.append([identity, pack_header(Kind.DROPPED, session, missed, "it never arrived")])
+        counter.last = number
+
+    def _drop(self, command: Command, reason: str) -> None:
+        sender = command.sender
+        self._bury(sender.name, type(command.message).__name__, f"not done: {reason}", 0)
+        self._outbox.append([sender.identity, pack_header(Kind.DROPPED, sender.session, command.number, reason)])
+
+    def reply(self, sender: Sender, message: Message) -> None:
+        """Answer an ask; goes out at the next flush. A tell has nobody who waits for it."""
+        if sender.token:
+            header = pack_header(Kind.REPLY, sender.session, sender.token)
+            self._outbox.append([sender.identity, header, encode_message(message)])
+
+    def flush(self) -> None:
+        """Send replies, then receipts."""
+        for (identity, session), number in self._receipts.items():
+            self._outbox.append([identity, pack_header(Kind.RECEIPT, session, number)])
+        self._receipts.clear()
+        outbox, self._outbox = self._outbox, []
+        for frames in outbox:
+            try:
+                taken = self._port.send(frames)
+            except Unreachable:
+                taken = False
+            if not taken:
+                self._bury("?", "reply", "the asker is gone or takes nothing", sum(map(len, frames)))
+
+    def _bury(self, to: str, what: str, reason: str, size: int) -> None:
+        self._dead.put(DeadLetter(self._clock.now_ns(), self._name, to, what, reason, size))

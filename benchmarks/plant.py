@@ -76,7 +76,7 @@ def _copy(folder: Path) -> Path:
     path = target / "plant.toml"
     text = path.read_text().replace("127.0.0.1:4840", f"127.0.0.1:{port}")
     text = text.replace("--speed 30", f"--speed 30 --port {port}")
-    path.write_text(text + "\n[node.main]\nrestarts = 1000\n")
+    path.write_text(text.replace("[node.main]\n", "[node.main]\nrestarts = 1000\n"))
     return path
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 IDLE_NS: Final = 200_000_000
+LOOK_S: Final = 1.0
+"""How often it is seen whether the node has died: a node that was killed cannot say so in its page."""
 
 
 class Engine:
@@ -43,6 +45,7 @@ class Engine:
         self.directory = PageDirectory(self.page, home.socket)
         self.dead_letters = DeadLetterBox()
         self.peers = Peers(name, self.reactor, self.directory, self.dead_letters)
+        self.reactor.every(LOOK_S, self._look)
         self.failure: BaseException | None = None
         self._running = True
         self.pid = os.getpid()
@@ -58,6 +61,9 @@ class Engine:
             raise
         finally:
             self.transport.close()
+
+    def _look(self) -> None:
+        self.page.reopen_if_replaced()
 
     def call(self, work: Callable[[Future[T]], None]) -> Future[T]:
         """Run `work` in the thread; it settles the future it is given, now or later."""

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self, final
 
 from tagwerk.protocols.errors import ConfigError
 from tagwerk.runtime.plantfile import PlantFile
@@ -57,19 +57,55 @@ def inspect(plant_path: Path, code_dir: Path, timeout_s: float = 20.0) -> Inspec
         code_dir: Where the machines' modules are.
         timeout_s: After this the process is killed, and that is an error.
     """
-    command = [sys.executable, "-P", "-B", "-m", INSPECTOR, str(plant_path), str(code_dir)]
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as words:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=words, start_new_session=True
+    with Inspecting(plant_path, code_dir) as under_way:
+        return under_way.result(timeout_s)
+
+
+@final
+class Inspecting:
+    """An inspection that is under way, in a process of its own. A context manager: it does not outlive the block.
+
+    Args:
+        plant_path: The plant file.
+        code_dir: Where the machines' modules are.
+    """
+
+    def __init__(self, plant_path: Path, code_dir: Path) -> None:
+        self._plant_path = plant_path
+        self._stack = contextlib.ExitStack()
+        self._output, self._words = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  see `__exit__`
+        self._stack.push(self._output)
+        self._stack.push(self._words)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-B", "-m", INSPECTOR, str(plant_path), str(code_dir)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._words,
+            start_new_session=True,
         )
-        in_time = _wait(process.pid, timeout_s)
-        # Not reaped yet, so the number is still its own: whatever it started ends with it.
-        kill_group(process.pid)
-        code = process.wait()
-        if in_time and code == 0 and (report := _report(output)) is not None:
+        self._stack.callback(self._end)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def result(self, timeout_s: float = 20.0) -> Inspection:
+        """Give what was found. Blocks until it is done, at most `timeout_s`; after that it is killed."""
+        in_time = _wait(self._process.pid, timeout_s)
+        code = self._end()
+        if in_time and code == 0 and (report := _report(self._output)) is not None:
             return report
         how = f"did not end within {timeout_s:g} s" if not in_time else _ending(code)
-        return Inspection((_no_report(plant_path, how, _read(words).decode(errors="replace")),), ())
+        words = _read(self._words).decode(errors="replace")
+        return Inspection((_no_report(self._plant_path, how, words),), ())
+
+    def _end(self) -> int:
+        if self._process.returncode is None:
+            # Not reaped yet, so the number is still its own: whatever it started ends with it.
+            kill_group(self._process.pid)
+        return self._process.wait()
 
 
 def check(plant: PlantFile) -> list[ConfigError]:

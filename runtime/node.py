@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import logging
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, final
 
-from tagwerk.protocols.errors import ConfigError, TagwerkError
+from tagwerk.protocols.errors import ConfigError, ConfigErrors, TagwerkError
 from tagwerk.runtime import inspection
 from tagwerk.runtime.child import NODE_SIGNALS, Cradle
 from tagwerk.runtime.children import Children
@@ -161,6 +162,8 @@ class Node:
         self._ctl.close()
         self._publish(PeerState.STOPPED, Identity.own(), now_ns)
         remove_files(self._home, [name for name in self._names if name != self._plan.node])
+        # Clients that live on have it mapped: they must look for the successor's, which cannot find this one any more.
+        self._page.supersede()
         self._home.file(self._plan.node, "page").unlink(missing_ok=True)
         # The lock last: whoever gets it finds the ground clean.
         self._lock.release()
@@ -196,9 +199,8 @@ def run_node(home: Home, plant: Path, name: str = "main", kinds: Mapping[str, st
     # Held back until the loop can stop in order: a SIGTERM during the start is not lost, and leaves nothing behind.
     signal.pthread_sigmask(signal.SIG_BLOCK, NODE_SIGNALS)
     try:
-        plans = plan(load(plant, checks=[inspection.check]), name)
         # Before the old node is ended: what cannot be imported must not replace what runs.
-        preload((spec.kind for spec in plans.specs if not spec.command), kinds)
+        plans = _sound_plan(plant, name, kinds)
         home.create()
         if not os.isatty(2):
             # supervisord's pipe is left: if nobody reads it any more, the node must not wait for it.
@@ -217,6 +219,27 @@ def run_node(home: Home, plant: Path, name: str = "main", kinds: Mapping[str, st
     gc.freeze()
     node.run()
     return EX_DONE
+
+
+def _sound_plan(path: Path, name: str, kinds: Mapping[str, str]) -> Plan:
+    """Read the plant file, look at the machines' code that it names, and import what the actors need.
+
+    Raises:
+        ConfigErrors: All that is wrong, as `tagwerk check` tells it.
+    """
+    try:
+        plant = load(path)
+    except ConfigError:
+        plant = load(path, checks=[inspection.check])  # refused again, now with what is wrong in the code, too
+    plans = plan(plant, name)
+    with contextlib.ExitStack() as stack:
+        # Users' code has a process of its own; ours is imported beside it, which takes as long.
+        under_way = stack.enter_context(inspection.Inspecting(path, path.parent)) if plant.machines else None
+        preload((spec.kind for spec in plans.specs if not spec.command), kinds)
+        errors = under_way.result().errors if under_way is not None else ()
+    if errors:
+        raise ConfigErrors(list(errors))
+    return plans
 
 
 def _complain(text: str) -> None:

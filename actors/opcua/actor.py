@@ -34,8 +34,8 @@ from tagwerk.runtime.plantfile_models import OpcuaConfig
 COUNTERS: Final = ("values", "overflows", "gaps", "connects", "batches dropped", "writes")
 """The slot's counters, by number."""
 
-PATIENCE_S: Final = 5.0
-"""At the start of the plant a link that is not connected yet is not ready for so long; the plant starts without."""
+PATIENCE_S: Final = 6.0
+"""After the start of its node a link that is not connected yet is not ready for so long; the plant starts without."""
 READY_LIMIT_S: Final = 5.0
 STOP_LIMIT_S: Final = 1.0
 _COUNT_S: Final = 0.5
@@ -77,7 +77,7 @@ class OpcuaLink(AsyncActor):
             config, self._items, partial(UaDevice, config, security), self._outflow, self.clock, random.random, self.log
         )
         self._outflow.on_caught_up = self._link.read_all_again
-        self._writer = Writer(self.clock, lambda: self._link.device, self._link.take_reading)
+        self._writer = Writer(self.clock, lambda: self._link.device, self._link)
         store = LeaseFile(self.context.home.actor_data(self.name) / "leases.msgpack")
         self._keeper = LeaseKeeper(
             self._items.by_handle, store, self._writer, self.clock, self.after, self._safe_values_due,
@@ -91,8 +91,9 @@ class OpcuaLink(AsyncActor):
         now_ns = self.clock.mono_ns()
         self._ready_by_ns = now_ns + round(READY_LIMIT_S * 1e9)
         # When the plant comes up, who waits for it wants to write; a link that was restarted answers at once.
-        restarted = self.context.slot.read().restarts > 0
-        self._patient_until_ns = 0 if restarted else now_ns + round(PATIENCE_S * 1e9)
+        page = self.context.page
+        began_ns = page.slot(page.names()[0]).read().started_mono_ns  # the node's
+        self._patient_until_ns = began_ns + round(PATIENCE_S * 1e9)
         self._when_open()
         self.every(_COUNT_S, self._count)
         self._life = self.spawn(self._link.run())
@@ -108,8 +109,10 @@ class OpcuaLink(AsyncActor):
         return super().on_message(message, sender)
 
     async def on_stop_async(self) -> None:
-        """A clean end: writes under way get a moment, then the session is closed, then the tags are said goodbye to."""
+        """A clean end: the last writes get a moment, then the session is closed, then the tags are said goodbye to."""
         self._stopping = True
+        # Machines stop before their link: what their leases owe is due now, and not when the plant comes up again.
+        self._safe_values_due()
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=STOP_LIMIT_S)
         # The link first: a session that is closed on purpose must not look like a loss.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from tagwerk.actors.opcua.device import Device, DeviceMaker, Reading
 from tagwerk.actors.opcua.logic.columns import Run, translate
+from tagwerk.actors.opcua.logic.echoes import Echoes
 from tagwerk.actors.opcua.logic.items import CHUNK_ITEMS, ItemTable
 from tagwerk.actors.opcua.logic.retry import item_delay_s, reconnect_delay_s
 from tagwerk.protocols import quality as q
@@ -83,6 +85,7 @@ class Link:
         self._marks: list[asyncio.TimerHandle] = []
         self._again = asyncio.Event()
         self._served = False
+        self._echoes = Echoes()
         self.counts = LinkCounts()
         self.device: Device | None = None
         """The session that serves; None while not connected."""
@@ -95,12 +98,10 @@ class Link:
 
     def on_data(self, runs: Sequence[Run], received_ns: int) -> None:
         """One publish response becomes at most one batch a type."""
-        translated = translate(runs, self._items.columns, self._config.time, received_ns)
-        self.counts.overflows += translated.overflows
-        for batch in translated.batches:
-            self.counts.values += len(batch)
-            self._items.seen(batch)
-            self._sink.publish(batch)
+        for batch in self._translated(runs, received_ns):
+            news = self._echoes.notified(batch)
+            if len(news):
+                self._publish(news)
 
     def on_gap(self, reason: str) -> None:
         """Something was missed: everything is read again."""
@@ -123,8 +124,15 @@ class Link:
         self._again.set()
 
     def take_reading(self, tag: TagDef, reading: Reading) -> None:
-        """A value that was read, as a sample."""
-        self._take([self._items.number_of[tag.handle]], [reading])
+        """A value that was read back after a write, as a sample."""
+        for batch in self._taken([self._items.number_of[tag.handle]], [reading]):
+            news = self._echoes.read_back(batch)
+            if len(news):
+                self._publish(news)
+
+    def writing(self, tag: TagDef) -> AbstractContextManager[None]:
+        """Around a write and the reading that follows it: the two of it that come are one sample."""
+        return self._echoes.writing(tag.handle)
 
     # --- the life of the link ---
 
@@ -169,6 +177,7 @@ class Link:
             reasons = sorted({str(error) for error in _leaves(errors)})
         self.device = None
         self._items.forget_session()
+        self._echoes.forget()
         silent_ns = self._clock.mono_ns() - device.last_sign_ns
         reason = "; ".join(reasons)
         self._say(f"lost {self._config.url}: {reason}")
@@ -223,8 +232,7 @@ class Link:
             part = missing[start : start + CHUNK_ITEMS]
             refused = self._items.answered(part, await device.subscribe(part), self._clock.now_ns())
             if refused is not None:
-                self._items.seen(refused)
-                self._sink.publish(refused)
+                self._publish(refused)
 
     async def _keep_asking(self, device: Device) -> None:
         """Nodes that the server does not have (yet) are asked for again, for ever: it may still be loading them."""
@@ -251,7 +259,9 @@ class Link:
             watched = self._items.watched
             for start in range(0, len(watched), CHUNK_ITEMS):
                 part = watched[start : start + CHUNK_ITEMS]
-                self._take([number for number, _ in part], await device.read([node for _, node in part]))
+                readings = await device.read([node for _, node in part])
+                for batch in self._taken([number for number, _ in part], readings):
+                    self._publish(batch)
 
     async def _toggle(self, device: Device) -> None:
         """Show the PLC that this link lives."""
@@ -278,7 +288,17 @@ class Link:
 
     # --- what the tags show ---
 
-    def _take(self, numbers: Sequence[int], readings: Sequence[Reading]) -> None:
+    def _translated(self, runs: Sequence[Run], received_ns: int) -> list[Samples]:
+        translated = translate(runs, self._items.columns, self._config.time, received_ns)
+        self.counts.overflows += translated.overflows
+        self.counts.values += sum(map(len, translated.batches))
+        return translated.batches
+
+    def _publish(self, batch: Samples) -> None:
+        self._items.seen(batch)
+        self._sink.publish(batch)
+
+    def _taken(self, numbers: Sequence[int], readings: Sequence[Reading]) -> list[Samples]:
         run = Run(
             np.array(numbers, np.uint32),
             [reading.value for reading in readings],
@@ -286,7 +306,7 @@ class Link:
             np.array([reading.source_ns for reading in readings], np.int64),
             np.array([reading.server_ns for reading in readings], np.int64),
         )
-        self.on_data([run], self._clock.now_ns())
+        return self._translated([run], self._clock.now_ns())
 
     def _down(self, since_ns: int) -> None:
         """All tags turn Bad with the time of the loss, each after its `hold_s`; once, until data flows again."""
@@ -298,9 +318,7 @@ class Link:
             self._marks.append(loop.call_later(hold_s, self._mark, hold_s, since_ns))
 
     def _mark(self, hold_s: float, since_ns: int) -> None:
-        batch = self._items.loss(hold_s, since_ns)
-        self._items.seen(batch)
-        self._sink.publish(batch)
+        self._publish(self._items.loss(hold_s, since_ns))
 
     def _unmark(self) -> None:
         for mark in self._marks:

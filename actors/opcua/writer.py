@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, final
+from contextlib import AbstractContextManager
+from typing import Final, Protocol, final
 
 from tagwerk.actors.opcua.device import Device, Reading
 from tagwerk.actors.opcua.logic.writes import as_node_type, check_answer
@@ -20,6 +21,18 @@ FRESH_NS: Final = 200_000_000
 command is not put into the socket of a server that hangs, to be found there minutes later."""
 
 
+class Heard(Protocol):
+    """Where the new value goes: the `Link`."""
+
+    def writing(self, tag: TagDef) -> AbstractContextManager[None]:
+        """Around a write and its `take_reading`."""
+        ...
+
+    def take_reading(self, tag: TagDef, reading: Reading) -> None:
+        """The value that was read back."""
+        ...
+
+
 @final
 class Writer:
     """Writes values to the device that is connected now.
@@ -27,15 +40,13 @@ class Writer:
     Args:
         clock: Gives the monotonic time of deadlines.
         device: The session that serves now, or None.
-        on_read_back: Gets each value that was read back.
+        heard: Is told of each write, and gets each value that was read back.
     """
 
-    def __init__(
-        self, clock: Clock, device: Callable[[], Device | None], on_read_back: Callable[[TagDef, Reading], None]
-    ) -> None:
+    def __init__(self, clock: Clock, device: Callable[[], Device | None], heard: Heard) -> None:
         self._clock = clock
         self._device = device
-        self._on_read_back = on_read_back
+        self._heard = heard
         self._turns: dict[int, asyncio.Lock] = {}
         self.waiting = 0
         """Writes that were asked for and are not answered yet."""
@@ -88,8 +99,9 @@ class Writer:
         fitting = as_node_type(value, type_name, tag.name)
         if self._clock.mono_ns() - device.last_sign_ns > FRESH_NS:
             await device.probe()
-        check_answer(await device.write(tag.node, fitting, type_name, may_send), tag.name)
-        return await self._read_back(device, tag, value)
+        with self._heard.writing(tag):
+            check_answer(await device.write(tag.node, fitting, type_name, may_send), tag.name)
+            return await self._read_back(device, tag, value)
 
     async def _read_back(self, device: Device, tag: TagDef, value: float | int | bool | str) -> TagWritten:
         try:
@@ -97,6 +109,6 @@ class Writer:
         except DeviceGone:
             # The server took it; what stands there now nobody could see.
             return TagWritten(tag.handle, value, q.UNCERTAIN_NO_COMMUNICATION, self._clock.now_ns())
-        self._on_read_back(tag, reading)
+        self._heard.take_reading(tag, reading)
         time_ns = reading.source_ns or reading.server_ns or self._clock.now_ns()
         return TagWritten(tag.handle, reading.value, reading.status & q.CODE_MASK, time_ns)

@@ -1,1 +1,1 @@
-"""`tagwerk chaos`: an acceptance test of a box. A plant under load, its processes killed, and what it promised, counted."""
+"""`tagwerk chaos`, an acceptance test of a box: a plant under load is struck, and what it promised is counted."""

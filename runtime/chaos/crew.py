@@ -17,7 +17,7 @@ from tagwerk.runtime.chaos.load import GOODBYE_S, Task
 from tagwerk.runtime.chaos.numbers import Ledger, WriterSpec, read_ledger
 from tagwerk.runtime.process import Identity
 
-WATCHES: Final = ((("chaos.*",), True), (("*",), False), (("chaos.[ac].*", "chaos.e.*"), True))
+WATCHES: Final = ((("chaos.*",), True), (("*",), False), (("chaos.a.*", "chaos.c.*", "chaos.e.*"), True))
 """What each watcher watches, and whether it looks at each sample."""
 STOP_S: Final = GOODBYE_S + 10.0
 

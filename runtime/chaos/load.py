@@ -218,20 +218,21 @@ def watch(plant: Plant, task: Task, stopped: Callable[[], bool]) -> None:
     path, wanted = Path(task.table), Path(f"{task.table}.wanted")
     answered = ""
     look_s = time.monotonic()
-    with plant.watch(*task.watch, mode="every" if task.every else "latest") as watching:
-        while not stopped():
-            batch = watching.get(LOOK_S)
-            if batch is not None:
-                table.take(batch)
-            if time.monotonic() < look_s:
-                continue
-            look_s = time.monotonic() + LOOK_S
-            asked = wanted.read_text() if wanted.exists() else ""
-            if asked != answered:
-                new = path.with_suffix(".new")
-                new.write_text(json.dumps({"asked": asked, "rows": table.rows()}))
-                new.replace(path)
-                answered = asked
+    watching = plant.watch(*task.watch, mode="every" if task.every else "latest")
+    while not stopped():
+        batch = watching.get(LOOK_S)
+        if batch is not None:
+            table.take(batch)
+        if time.monotonic() < look_s:
+            continue
+        look_s = time.monotonic() + LOOK_S
+        asked = wanted.read_text() if wanted.exists() else ""
+        if asked != answered:
+            new = path.with_suffix(".new")
+            new.write_text(json.dumps({"asked": asked, "rows": table.rows()}))
+            new.replace(path)
+            answered = asked
+    watching.close()
 
 
 def main(arguments: list[str]) -> int:

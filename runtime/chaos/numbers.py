@@ -69,9 +69,7 @@ def writers_for(rate: float) -> tuple[WriterSpec, ...]:
     )
 
 
-def values_of(
-    spec: WriterSpec, seed: int, numbers: NDArray[np.int64], times: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def values_of(spec: WriterSpec, seed: int, numbers: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.float64]:
     """Give the values of samples: the number, and below zero while a tag with an alarm is within its limit.
 
     Args:

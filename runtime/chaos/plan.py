@@ -27,6 +27,8 @@ NAMES: Final = (*KINDS, *OURS, *SUPERVISION)
 FREEZE_LIMIT_S: Final = 4.0  # an actor that is silent for 5 s is ended by its node
 GAP_S: Final = (0.5, 3.5)
 """Shortest and longest time between two strikes."""
+TOGETHER: Final = 0.2
+"""This part of the strikes comes together with the one before."""
 _WEIGHT: Final = MappingProxyType({"node": 1, "supervisord": 1})  # each stops the whole plant for seconds
 _USUAL_WEIGHT: Final = 4
 
@@ -47,7 +49,7 @@ class Strike:
     """One blow.
 
     Args:
-        at_s: When, in seconds from the start of the load; later if the plant is still getting up.
+        at_s: When, in seconds from the start of the load; later by as long as the node was down.
         name: Which of `NAMES`.
         pick: Which process of that name: this number modulo how many there are.
         how: What is done.
@@ -105,7 +107,7 @@ def plan(seed: int, seconds: float, names: Iterable[str]) -> tuple[Strike, ...]:
         strikes.append(
             Strike(round(at_s, 3), name, chance.randrange(1 << 16), how, round(chance.uniform(0.2, FREEZE_LIMIT_S), 3))
         )
-        at_s += chance.uniform(*GAP_S)
+        at_s += chance.uniform(*GAP_S) if chance.random() > TOGETHER else 0.0
     return tuple(strikes)
 
 

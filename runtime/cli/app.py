@@ -35,6 +35,7 @@ COMMANDS: Final = MappingProxyType(
         "opcua": "opcua",
         **dict.fromkeys(("restart", "revive"), "plant"),
         "deadletters": "events",
+        "chaos": "chaos",
     }
 )
 """Command -> module of this package. A module is imported when one of its commands is asked for."""

@@ -53,12 +53,15 @@ class Wanted:
 )
 def history(
     context: typer.Context,
-    tags: Annotated[list[str], typer.Argument(metavar="TAG", help="Names or globs.", autocompletion=completion.tag_names)],
+    tags: Annotated[
+        list[str], typer.Argument(metavar="TAG", help="Names or globs.", autocompletion=completion.tag_names)
+    ],
     start: Annotated[str | None, typer.Option("--from", metavar="T", help="From this time on.")] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="T", help="Before this time.")] = None,
     last: Annotated[str | None, typer.Option(metavar="1m", help="The time up to now: 90s, 1m, 2h, 1d.")] = None,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=LIMIT_MOST, help="The newest N a tag; with --from the first N.")
+        int | None,
+        typer.Option(metavar="N", min=1, max=LIMIT_MOST, help="The newest N a tag; with --from the first N."),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV: time,tag,value,unit,quality.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="A plot in the terminal; gaps where the value was bad.")] = False,

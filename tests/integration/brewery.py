@@ -65,7 +65,7 @@ class Brewery:
         text = path.read_text().replace("127.0.0.1:4840", f"127.0.0.1:{port}")
         text = text.replace("python plc.py --speed 30", f"python plc.py --speed 30 --port {port}")
         # Kills in a test come closer together than failures in a plant.
-        path.write_text(edit(text + "\n[node.main]\nrestarts = 100\n"))
+        path.write_text(edit(text.replace("[node.main]\n", "[node.main]\nrestarts = 100\n")))
         home = folder / "home"
         node = subprocess.Popen(
             [sys.executable, "-m", "tagwerk.runtime.node", "--home", str(home), "--plant", str(path)]

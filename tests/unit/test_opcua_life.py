@@ -98,7 +98,7 @@ class Rig:
         self.items = ItemTable(TAGS)
         config = OpcuaConfig(url="opc.tcp://simulated", watchdog=watchdog)
         self.link = Link(config, self.items, self.server.connect, self.sink, self.clock, lambda: 1.0, log)
-        self.writer = Writer(self.clock, lambda: self.link.device, self.link.take_reading)
+        self.writer = Writer(self.clock, lambda: self.link.device, self.link)
         self.store = store or LeaseMemory()
         self.told: list[tuple[str, str]] = []
         self.jobs: set[asyncio.Task[None]] = set()

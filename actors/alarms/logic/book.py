@@ -116,7 +116,9 @@ class Book:
             return _refusal(name, RefusedCode.BAD_VALUE, f"the comment has more than {COMMENT_LIMIT} characters")
         # OPC UA Part 9, 5.7.3: an acknowledgement names the occurrence that the operator saw.
         if occurrence and occurrence != present:
-            return _refusal(name, RefusedCode.CONFLICT, f"{name} is at occurrence {present or 'none'}, not {occurrence}")
+            return _refusal(
+                name, RefusedCode.CONFLICT, f"{name} is at occurrence {present or 'none'}, not {occurrence}"
+            )
         if not may(state.core, Trigger.ACK):
             return _refusal(name, RefusedCode.NOT_ACTIVE, f"{name} has nothing to acknowledge")
         core = next_core(state.core, Trigger.ACK)

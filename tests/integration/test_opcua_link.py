@@ -137,7 +137,7 @@ def play(plc: PlcProcess, story: Story, **config: Any) -> None:
             settings, ItemTable(tags), lambda events: UaDevice(settings, security, events), shown, SystemClock(),
             random.random, logging.getLogger("link"),
         )  # fmt: skip
-        writer = Writer(SystemClock(), lambda: link.device, link.take_reading)
+        writer = Writer(SystemClock(), lambda: link.device, link)
         life = asyncio.create_task(link.run())
         try:
             await until(lambda: life.done() or shown.quality("double") == q.GOOD)

@@ -168,11 +168,14 @@ def watch(
     """Follow tags: their values now, then every change, until Ctrl-C."""
     session = session_of(context)
     with session.plant() as plant:
-        matching = plant.definitions(*globs)
+        for name in globs:
+            if not is_glob(name):
+                plant.definition(name)
+        found = plant.definitions(*globs)
         follower = plant.watch(*globs, mode="every" if every else "latest")
-        if not matching:
+        if not found:
             output.note(f"no tag matches {' '.join(globs)} so far")
-        lines = _Lines(max((len(tag.name) for tag in matching), default=20), session)
+        lines = _Lines(max((len(tag.name) for tag in found), default=20), session)
         for batch in follower:
             lines.show(batch)
 

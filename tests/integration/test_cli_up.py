@@ -104,6 +104,7 @@ def test_detached_and_down(rig: Rig) -> None:
     again = rig.call("up", str(rig.plant))
     assert again.returncode == 1
     assert "is up already" in again.stderr
+    assert "is up already" in rig.call("up", "/nowhere.toml").stderr  # it does not even look at the file
 
     assert rig.json("write", "tank.setpoint", "149 degF", "--reason", "test")["value"] == pytest.approx(65.0)
     assert rig.json("read", "tank.*")[0]["value"] == pytest.approx(65.0)

@@ -19,10 +19,12 @@ from tagwerk.protocols.message import Message
 from tagwerk.protocols.plantwide import DeadLetter, DeadLetters, Event, EventList, GetDeadLetters, GetEvents
 from tagwerk.protocols.samples import Samples, TagValue, ValueType, encode, make
 from tagwerk.protocols.tags import ExplainTag, TagDef, TagExplained
-from tagwerk.runtime.cli import failure
+from tagwerk.runtime.cli import completion, failure
 from tagwerk.runtime.cli.app import run
 from tagwerk.runtime.cli.session import Session
 from tagwerk.runtime.definitions import DefinitionTable
+from tagwerk.runtime.node_ctl import NodeCtl
+from tagwerk.runtime.node_verbs import Reply
 from tagwerk.runtime.publisher import with_catalog
 
 NOW_NS = 1_700_000_000_000_000_000
@@ -516,3 +518,50 @@ def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert failure.guarded(work, as_json=False) == 130
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--last", "99999999999d"),
+        ("--from", "now-99999999d"),
+        ("--limit", "99999999999999999999"),
+    ],
+)
+def test_what_no_message_can_hold_is_a_usage_error(call: Call, arguments: tuple[str, ...]) -> None:
+    code, out, err = call("history", "mash.temperature", *arguments)
+    assert (code, out) == (2, "")
+    assert "error: Invalid value" in err
+
+
+def test_history_takes_globs_and_says_when_there_is_nothing(call: Call, plant: FakePlant) -> None:
+    plant.answers[h.GetHistory] = h.HistoryPage((), None, False)
+    code, out, err = call("history", "mash.*", "--last", "1m")
+    assert (code, err) == (0, "nothing was recorded in this span\n")
+    assert len(out.splitlines()) == 1
+    assert len(plant.asked) == len(TAGS)
+    assert call("history", "cellar.*")[0] == 1
+
+
+def test_watch_refuses_a_name_that_is_none(call: Call) -> None:
+    code, _, err = call("watch", "mash.temprature", "--json")
+    assert (code, error_of(err)["tag"]) == (1, "mash.temprature")
+
+
+def test_a_machine_that_is_none_is_named(call: Call) -> None:
+    code, _, err = call("machine", "show", "mesh", "--json")
+    error = error_of(err)
+    assert (code, error["code"], error["tag"]) == (1, "UnknownTag", "mesh")
+    assert "did you mean mash?" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("ctv/0", "did you mean cvt/0?"), ("node/main", "`tagwerk down`"), ("x", "there are plant/0, cvt/0")],
+)
+def test_an_actor_that_is_none_gives_a_hint(call: Call, monkeypatch: pytest.MonkeyPatch, name: str, hint: str) -> None:
+    monkeypatch.setattr(NodeCtl, "call", lambda *_: Reply(False, f"this node has no actor {name!r}"))
+    monkeypatch.setattr(completion, "process_names", lambda _: ["plant/0", "cvt/0"])
+    code, _, err = call("restart", name)
+    assert code == 1
+    assert hint in err

@@ -120,3 +120,10 @@ def test_the_state_of_an_alarm_in_a_word(true: str, word: str) -> None:
     keys = ("active", "acked", "latched", "shelved", "suppressed", "out_of_service")
     assert state_of({**{key: key in true.split() for key in keys}, "enabled": True}) == word
     assert state_of({**dict.fromkeys(keys, False), "enabled": False}) == "disabled"
+
+
+def test_a_narrow_terminal_goes_without_the_less_important_columns() -> None:
+    head, rows = ["name", "pid", "handled"], [["cvt/0", "12345", "1"], ["historian/0", "1", "99"]]
+    assert output.narrowed(head, rows, 27, ["handled", "pid"]) == (head, rows)
+    assert output.narrowed(head, rows, 26, ["handled", "pid"]) == (["name", "pid"], [row[:2] for row in rows])
+    assert output.narrowed(head, rows, 3, ["handled", "pid"]) == (["name"], [row[:1] for row in rows])

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from configparser import RawConfigParser
 from pathlib import Path
 
 import pytest
 
 from tagwerk.protocols.errors import ConfigError, Unavailable
+from tagwerk.runtime import supervisord_conf
+from tagwerk.runtime.cli import supervision
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.release import release_code
-from tagwerk.runtime.supervisord_conf import default_conf, write_supervisord_conf
+from tagwerk.runtime.supervisord_conf import EXAMPLE, conf_for, default_conf, write_supervisord_conf
 
 
 @pytest.fixture
@@ -185,3 +188,41 @@ def test_a_configuration_for_another_home_survives_odd_names(home: Home, tmp_pat
     assert f"'{home.root}'" in parser["program:main"]["command"]
     assert "100%% plant" in parser["program:main"]["command"]
     assert parser["ctlplugin:tagwerk"]["home"] == str(home.root)
+
+
+@pytest.fixture
+def made_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path) -> Path:
+    folder = tmp_path.resolve() / "checkout"
+    (folder / EXAMPLE).parent.mkdir(parents=True)
+    (folder / EXAMPLE).touch()
+    (folder / "supervisord.conf").write_text(default_conf(), encoding="utf-8")
+    monkeypatch.setattr(supervisord_conf, "checkout", lambda: folder)
+    monkeypatch.setattr(sys, "prefix", str(folder / ".venv"))
+    return folder
+
+
+def test_the_shipped_configuration_runs_what_it_is_made_for(made_checkout: Path) -> None:
+    home = Home(made_checkout / "var")
+    assert conf_for(home, made_checkout / EXAMPLE) == made_checkout / "supervisord.conf"
+    assert home.run.is_dir()
+
+
+def test_anything_else_gets_a_configuration_of_its_own(
+    made_checkout: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default = Home(made_checkout / "var")
+    assert conf_for(home, made_checkout / EXAMPLE).parent == home.run.resolve()
+    assert conf_for(default, tmp_path / "plant.toml").parent == default.run.resolve()
+    monkeypatch.setattr(sys, "prefix", "/usr")  # the shipped one runs the Python of .venv
+    assert conf_for(default, made_checkout / EXAMPLE).parent == default.run.resolve()
+
+
+def test_a_supervisord_that_was_killed_leaves_nothing_in_the_checkout(made_checkout: Path) -> None:
+    for name in ("supervisord.pid", "supervisord.sock"):
+        (made_checkout / name).write_text("999999999")
+    home = Home(made_checkout / "var").create()
+    assert supervision.find(home) is None
+    supervision.clean(home)
+    assert not (made_checkout / "supervisord.pid").exists()
+    assert not (made_checkout / "supervisord.sock").exists()
+    assert (made_checkout / "supervisord.conf").exists()

@@ -215,6 +215,12 @@ class TestLoading:
 
 
 class TestReport:
+    def test_a_class_without_states_has_its_other_errors_told_too(self, code: Path) -> None:
+        (code / "tank.py").write_text(HEAD.replace("    on = State(initial=True)\n", '    o = Output("count")\n'))
+        errors = check_file(code, f'{TAGS}\n[machine.tank]\nclass = "tank:Tank"\n')
+        assert [error.message for error in errors] == ["Tank has no states", "the output has no safe value"]
+        assert errors[0].key == "machine.tank.class"
+
     def test_errors_of_the_plant_file_are_not_ours_but_its_lines_are(self, code: Path) -> None:
         (code / "tank.py").write_text(HEAD)
         path = _write(code, "mode = 'sync'\n[tag.wrong]\nunit = 'parsnip'")

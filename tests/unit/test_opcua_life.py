@@ -441,3 +441,27 @@ def test_a_refused_safe_value_is_not_tried_for_ever() -> None:
         assert rig.keeper.table.due == {}
 
     play(story)
+
+
+def test_a_write_is_one_sample_though_it_is_read_back_and_notified() -> None:
+    async def story(rig: Rig) -> None:
+        for value in (61.0, 62.0, 61.0):
+            before = rig.sink.story.count(("FLOAT", [1]))
+            assert isinstance(await rig.write(1, value), TagWritten)
+            await asyncio.sleep(1)
+            assert rig.sink.story.count(("FLOAT", [1])) == before + 1
+            assert rig.sink.current[1][0] == value
+
+    play(story)
+
+
+def test_after_an_echo_the_same_value_is_news_again() -> None:
+    async def story(rig: Rig) -> None:
+        await rig.write(1, 61.0)
+        time_ns = rig.sink.current[1][2]
+        rig.server.put("t", 61.0, time_ns=time_ns, status=q.BAD_SENSOR_FAILURE)
+        assert rig.sink.quality(1) == q.BAD_SENSOR_FAILURE
+        rig.server.put("t", 61.0, time_ns=time_ns)
+        assert rig.sink.quality(1) == q.GOOD
+
+    play(story)

@@ -32,6 +32,11 @@ unit = "degC"
 writable = true
 low = 0.0
 high = 100.0
+
+[alarm."tank.hi"]
+tag = "tank.setpoint"
+type = "HI"
+limit = 90.0
 """
 
 
@@ -112,7 +117,11 @@ def test_detached_and_down(rig: Rig) -> None:
     assert rig.json("restart", "cvt/0")["message"] == "cvt/0 is RUNNING"
     kept = rig.call("history", "tank.setpoint", "--csv", "--last", "10m")
     assert [float(row["value"]) for row in csv.DictReader(io.StringIO(kept.stdout)) if row["value"]][-1] == 65.0
-    assert rig.json("alarms") == []
+    assert [alarm["letter"] for alarm in rig.json("alarms")] == ["A"]
+    for name, code in (("tank.hi", "NotActive"), ("tank.hii", "UnknownTag")):
+        error = json.loads(rig.call("ack", name, "--json").stderr)["error"]
+        assert (error["code"], error["tag"]) == (code, name)
+    assert "did you mean tank.hi?" in error["message"]
     until(lambda: any(event["kind"] == "write" for event in rig.json("events")))
 
     assert rig.json("down")["stopped"] is True

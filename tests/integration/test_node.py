@@ -311,6 +311,12 @@ def test_a_wrong_plant_file_ends_the_node_with_2(make: Callable[..., Rig]) -> No
     assert rig.start().wait(DEADLINE_S) == 2
 
 
+def test_machines_code_that_does_not_fit_ends_the_node_with_2(make: Callable[..., Rig]) -> None:
+    rig = make()
+    rig.plant.write_text("[machine.tank]\nclass = 'no_such_module:Tank'\n")
+    assert rig.start().wait(DEADLINE_S) == 2
+
+
 def supervisorctl(configuration: Path, *words: str) -> str:
     command = [sys.executable, "-m", "supervisor.supervisorctl", "-c", str(configuration), *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout

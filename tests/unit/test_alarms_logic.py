@@ -315,7 +315,7 @@ def test_nothing_to_acknowledge(values: tuple[float, ...]) -> None:
         rig.feed(value)
     refused = rig.ack()
     assert refused is not None
-    assert refused.code == "NotActive"
+    assert (refused.code, refused.tag) == ("NotActive", rig.alarms[0].name)
 
 
 def test_a_second_acknowledgement_is_refused() -> None:

@@ -331,6 +331,7 @@ def test_what_is_not_allowed_is_refused(rig: Rig) -> None:
     refused = rig.send("stop")
     assert isinstance(refused, Refused)
     assert (refused.code, refused.message) == ("NotActive", "'stop' is not allowed in state idle; allowed: fill")
+    assert refused.tag.startswith("machine/")
     refused = rig.ask(SetParameter("full_at", 101.0, "ada"))
     assert isinstance(refused, Refused)
     assert refused.code == "OutOfRange"

@@ -137,12 +137,14 @@ def test_files_of_a_wrong_form(
     assert expected in next(row[4] for row in found if row[2] == key)
 
 
-def test_a_missing_file_is_one_error_and_its_tags_are_not_missed(tmp_path: Path) -> None:
+def test_a_missing_file_is_told_and_the_tags_that_no_other_file_has(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors) as caught:
         parse(TOML.replace("tags.csv", "gone.csv"), tmp_path / "plant.toml")
-    (error,) = caught.value.errors
+    error, alarm = caught.value.errors
     assert (error.key, error.line, error.value) == ("plant.tag_files", 3, "gone.csv")
     assert "readable" in error.expected
+    assert (alarm.key, alarm.value) == ("alarm.hot.tag", "a.t")
+    assert alarm.message == "there is no such tag in the files that can be read"
 
 
 def test_a_tag_in_two_files_is_declared_twice(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from tagwerk.actors.machines.bench import Bench
 from tagwerk.actors.machines.checks import Source, chart_errors, input_errors, output_errors, parameter_errors
 from tagwerk.actors.machines.declare import TYPES, inputs_of, outputs_of, parameters_of
-from tagwerk.actors.machines.loading import code_error, find_class, states_error
+from tagwerk.actors.machines.loading import code_error, load_class
 from tagwerk.actors.machines.machine import Machine
 from tagwerk.protocols.errors import ConfigError, ConfigErrors
 from tagwerk.runtime import plantfile
@@ -39,7 +39,7 @@ def inspect_plant(plant: PlantFile, code: Path) -> tuple[list[ConfigError], list
     for name, config in plant.machines.items():
         print(f"{MARK}{name}", file=sys.stderr, flush=True)  # noqa: T201  tells whose code did not come back
         try:
-            machines[name] = find_class(config.class_path, code)
+            machines[name] = load_class(config.class_path, code)
         except ConfigError as error:
             errors.append(_at(error, f"machine.{name}.class"))
     published = {tag["name"]: tag for name, machine in machines.items() for tag in _published(name, machine)}
@@ -64,16 +64,11 @@ def _machine_errors(
             value="sync",
             expected='"async"',
         )
-    lifeless = states_error(machine, config.class_path)
-    if lifeless is not None:
-        yield _at(lifeless, f"{section}.class")
-    else:
-        yield from chart_errors(machine, source)
+    yield from chart_errors(machine, source)
     yield from input_errors(machine, source, tags)
     yield from output_errors(machine, source, tags)
     yield from parameter_errors(machine, source, config, section)
-    if lifeless is None:
-        yield from _built_errors(machine, source, code, section)
+    yield from _built_errors(machine, source, code, section)
 
 
 def _built_errors(machine: type[Machine], source: Source, code: Path, section: str) -> Iterator[ConfigError]:

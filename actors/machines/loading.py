@@ -6,39 +6,16 @@ import importlib
 import sys
 import traceback
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, new_class
+
+from statemachine import State
 
 from tagwerk.actors.machines.machine import Machine
 from tagwerk.protocols.errors import ConfigError
 
 
 def load_class(class_path: str, code: Path) -> type[Machine]:
-    """Import the class of a machine that is to run.
-
-    Args:
-        class_path: `module:Class`.
-        code: The folder that is searched first.
-
-    Raises:
-        ConfigError: It cannot be imported, is no machine, or has no states.
-    """
-    machine = find_class(class_path, code)
-    if error := states_error(machine, class_path):
-        raise error
-    return machine
-
-
-def states_error(machine: type[Machine], class_path: str) -> ConfigError | None:
-    """A class without states, which python-statemachine takes for an abstract one, cannot run; None if it has some."""
-    if machine.states:
-        return None
-    file = sys.modules[machine.__module__].__file__ or ""
-    expected = "at least one, as in running = State(initial=True)"
-    return ConfigError(f"{machine.__name__} has no states", file=file, value=class_path, expected=expected)
-
-
-def find_class(class_path: str, code: Path) -> type[Machine]:
-    """Import the class of a machine, which may not be one that can run.
+    """Import the class of a machine. One without states of its own gets a single one, `running`.
 
     Args:
         class_path: `module:Class`.
@@ -60,7 +37,13 @@ def find_class(class_path: str, code: Path) -> type[Machine]:
             f"{class_name} is no machine", file=file, value=class_path, expected="a subclass of tagwerk.Machine"
         )
     machine: type[Machine] = found
-    return machine
+    return machine if machine.states else _with_a_state(machine)
+
+
+def _with_a_state(machine: type[Machine]) -> type[Machine]:
+    """The class with one state: python-statemachine takes a class without any for an abstract one."""
+    names = {"running": State(initial=True), "__module__": machine.__module__, "__qualname__": machine.__qualname__}
+    return new_class(machine.__name__, (machine,), exec_body=lambda space: space.update(names))
 
 
 def code_error(error: BaseException, code: Path, value: str) -> ConfigError:

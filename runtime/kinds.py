@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from sqlite_utils import Database
+
 from tagwerk.protocols.errors import ConfigError
 from tagwerk.runtime.context import ActorContext
 
@@ -52,3 +54,7 @@ def preload(needed: Iterable[str], kinds: Mapping[str, str] = KINDS) -> None:
     """
     for kind in sorted(set(needed)):
         import_actor(kind, kinds)
+    # What libraries put off until first use costs each restart 10 ms and more: numpy's random (which a child seeds),
+    # and sqlite-utils' search for plugins through all that is installed.
+    importlib.import_module("numpy.random")
+    Database(memory=True).close()

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tagwerk.runtime.directory import Directory
-    from tagwerk.runtime.reactor import Reactor
+    from tagwerk.runtime.reactor import Reactor, Timer
     from tagwerk.runtime.transport import Port
 
 WINDOW: Final = 256
 """Frames to one shard that may wait for their acknowledgement: at most 16 MB."""
+
+HURRY_S: Final = 0.05
+"""How often a writer whose batches wait asks whether it is still known."""
 
 ALIVE_S: Final = 0.5
 """How often a writer says that it lives; also how soon it finds a restarted shard."""
@@ -170,6 +173,12 @@ class WriterLink:
             if not self.port.send([pack_header(Kind.PUBLISH, self.session, number, batch.backfill), batch.frame]):
                 return
             self.window.sent()
+
+    def nudge(self) -> None:
+        """Something waits for its acknowledgement: a shard that does not know us any more says so."""
+        if self.opened:
+            self.port.send([pack_header(Kind.ALIVE, self.session)])
+            self.flush()
 
     def tick(self) -> None:
         """Twice a second: say that we live, or knock again."""
@@ -332,6 +341,7 @@ class Publisher:
         """A shard had taken us for lost: what we own looks lost there until it is published again."""
         self._was_full = False
         self._ticker = reactor.every(ALIVE_S, self._tick)
+        self._hurry: Timer | None = None
         reactor.at_turn_end(self.flush)
 
     @property
@@ -386,6 +396,8 @@ class Publisher:
                 raise WindowFull(msg)
         for link, part, size in parts:
             link.gather(part, size, ticket, backfill=backfill)
+        if self._hurry is None:
+            self._hurry = self._reactor.every(HURRY_S, self._look_after)
         self._reactor.touched()
 
     def flush(self) -> None:
@@ -436,6 +448,15 @@ class Publisher:
             self._was_full = False
             if self.on_room is not None:
                 self.on_room()
+
+    def _look_after(self) -> None:
+        """While something waits: a shard that was restarted is found soon, not at the next sign of life."""
+        if not self.pending and self._hurry is not None:
+            self._hurry.cancel()
+            self._hurry = None
+        for link in self._links.values():
+            if link.waiting:
+                link.nudge()
 
     def _tick(self) -> None:
         for link in self._links.values():

@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R", bound=Message)
 
+ASK_AGAIN_S: Final = 0.002
+"""A question to an actor that is being restarted is asked again so soon."""
 _WRITER: Final = re.compile(r"[a-z0-9_]{1,60}")
 
 
@@ -148,7 +150,7 @@ class Plant:
                 if isinstance(outcome, TagwerkError):
                     lost = isinstance(outcome, (NotSent, PeerDown))
                     if again and lost and left_s > 0.02 and engine.directory.peer(actor) is not None:
-                        engine.reactor.after(0.01, partial(work, future))
+                        engine.reactor.after(ASK_AGAIN_S, partial(work, future))
                     elif again and isinstance(outcome, NotSent):
                         fail(future, Unavailable(str(outcome)))
                     else:

@@ -67,6 +67,7 @@ class _PeerLink:
         self.port = port
         self.incarnation = incarnation
         self.session = secrets.randbits(63)
+        self.retry_s = Peers.CONNECT_S
         self.window: SendWindow[_Outgoing] = SendWindow(WINDOW)
 
 
@@ -82,6 +83,8 @@ class Peers:
 
     POLL_S: Final = 0.01
     """How often the directory is asked while something waits for an answer or a receipt."""
+    CONNECT_S: Final = 0.001
+    """A socket that is still connecting is tried again so soon, then after twice the time, up to `POLL_S`."""
 
     def __init__(self, name: str, reactor: Reactor, directory: Directory, dead_letters: DeadLetterBox) -> None:
         self._name = name
@@ -168,8 +171,19 @@ class Peers:
             number, out = turn
             header = pack_header(out.kind, link.session, number, *out.header_tail)
             if not link.port.send([header, out.body]):
-                return  # not connected yet, or full: tried again at the next look
+                self._flush_later(link)  # not connected yet, or full
+                return
             link.window.sent()
+            link.retry_s = self.CONNECT_S
+
+    def _flush_later(self, link: _PeerLink) -> None:
+        if link.retry_s < self.POLL_S:  # else `_look_after` does it
+            self._reactor.after(link.retry_s, partial(self._flush_again, link))
+            link.retry_s *= 2
+
+    def _flush_again(self, link: _PeerLink) -> None:
+        if self._links.get(link.name) is link:  # else its port is closed
+            self._flush(link)
 
     def _readable(self, link: _PeerLink) -> None:
         while (frames := link.port.recv()) is not None:

@@ -55,6 +55,7 @@ def preload(needed: Iterable[str], kinds: Mapping[str, str] = KINDS) -> None:
     for kind in sorted(set(needed)):
         import_actor(kind, kinds)
     # What libraries put off until first use costs each restart 10 ms and more: numpy's random (which a child seeds),
-    # and sqlite-utils' search for plugins through all that is installed.
+    # its masked arrays (which `unique` asks for), and sqlite-utils' search for plugins through all that is installed.
     importlib.import_module("numpy.random")
+    importlib.import_module("numpy.ma")
     Database(memory=True).close()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from tagwerk.actors.cvt.logic.backlog import Backlog
 from tagwerk.actors.cvt.logic.writers import Writer, Writers
 from tagwerk.protocols.codec import pack, unpack
 from tagwerk.protocols.errors import RemoteProtocolError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from tagwerk.runtime.journal import Record
 
 FORMAT: Final = 1
-SNAPSHOT_RECORDS: Final = 2_000
+SNAPSHOT_RECORDS: Final = 1_000
 """A restart applies about so many records at most, or a tenth of the tags if that is more."""
 SNAPSHOT_BYTES: Final = 16 << 20
 COLUMNS: Final = ("handles", "floats", "ints", "has_value", "times", "received", "quality", "owner", "born")
@@ -59,34 +60,13 @@ class Memory:
             except (RemoteProtocolError, LookupError, ValueError, TypeError) as error:
                 log.error("the snapshot is not usable (%s): the whole journal is applied", error)
         count = 0
+        backlog = Backlog(table)
         for record in self.journal.replay(after):
-            self._replay(table, writers, record)
+            _replay(table, writers, backlog, record)
             count += 1
+        backlog.flush()
         self._since_records = count
         return count
-
-    def _replay(self, table: Table, writers: Writers, record: Record) -> None:
-        writer = writers.get(record.writer, named=True) if record.writer else None
-        if writer is not None and record.sequence > writer.counter.last:
-            writer.counter.last = record.sequence
-        if record.kind == BIRTH and writer is not None:
-            session, incarnation, named = unpack(record.frame)
-            writer.named = named
-            writers.born(writer, session, incarnation)
-            writer.alive = True
-        elif record.kind in (SAMPLES, LOSS):
-            for batch in decode(record.frame):
-                rows = table.rows(batch.tags)
-                ours = rows >= 0
-                if not ours.all():  # a tag that left the plant file meanwhile
-                    batch, rows = batch.select(ours), rows[ours]
-                if record.kind == LOSS:
-                    table.lose(batch, rows, record.received_ns)
-                else:
-                    index, birth = (writer.index, writer.birth) if writer is not None else (0, 0)
-                    table.put(batch, rows, index, birth, record.received_ns)
-        if record.kind == LOSS and writer is not None:
-            writer.alive = False
 
     def note(self, size: int) -> None:
         """So much was journaled since the last snapshot."""
@@ -107,6 +87,28 @@ class Memory:
         self._since_records = self._since_bytes = 0
         kept = write_snapshot(self._path, self.journal.position, [_dump(table, writers)])
         self.journal.keep_after(kept)
+
+
+def _replay(table: Table, writers: Writers, backlog: Backlog, record: Record) -> None:
+    writer = writers.get(record.writer, named=True) if record.writer else None
+    if writer is not None and record.sequence > writer.counter.last:
+        writer.counter.last = record.sequence
+    if record.kind == SAMPLES:
+        index, birth = (writer.index, writer.birth) if writer is not None else (0, 0)
+        backlog.add(record.frame, index, birth, record.received_ns)
+    elif record.kind == BIRTH and writer is not None:
+        session, incarnation, named = unpack(record.frame)
+        writer.named = named
+        writers.born(writer, session, incarnation)
+        writer.alive = True
+    elif record.kind == LOSS:
+        backlog.flush()  # what was lost keeps the value it had
+        for batch in decode(record.frame):
+            rows = table.rows(batch.tags)
+            ours = rows >= 0  # not a tag that left the plant file meanwhile
+            table.lose(batch.select(ours), rows[ours], record.received_ns)
+        if writer is not None:
+            writer.alive = False
 
 
 def _dump(table: Table, writers: Writers) -> bytes:

@@ -39,6 +39,7 @@ PATIENCE_S: Final = 6.0
 READY_LIMIT_S: Final = 5.0
 STOP_LIMIT_S: Final = 1.0
 _COUNT_S: Final = 0.5
+_LOOK_S: Final = 0.002
 
 
 @final
@@ -185,7 +186,7 @@ class OpcuaLink(AsyncActor):
         if opened and (self._link.device is not None or now_ns >= self._patient_until_ns):
             self.ready()
         else:
-            self.after(0.01, self._when_open)
+            self.after(_LOOK_S, self._when_open)
 
     def _open_outbox(self) -> None:
         path = self.context.home.actor_data(self.name) / "outbox.db"

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 import struct
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,9 @@ from tagwerk.actors.opcua.device import Reading
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import NotSent, RemoteProtocolError
 from tagwerk.runtime.plantfile_models import OpcuaConfig
+
+if sys.version_info < (3, 12):
+    import wait_for2 as _  # asyncua imports it with the first request; here each restart of a link has it already
 
 _LOGGERS: Final = ("asyncua",)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

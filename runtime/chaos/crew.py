@@ -1,4 +1,4 @@
-"""The writers and watchers from outside: started, struck, started again."""
+"""The writers, watchers and the commander from outside: started, struck, started again."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import Final, final
 
 import msgspec
 
+from tagwerk.runtime.chaos.commands import Command, read_commands
 from tagwerk.runtime.chaos.load import GOODBYE_S, Task
-from tagwerk.runtime.chaos.numbers import Ledger, WriterSpec, read_ledger
+from tagwerk.runtime.chaos.numbers import FILLER, Ledger, WriterSpec, read_ledger
 from tagwerk.runtime.process import Identity
 
 WATCHES: Final = ((("chaos.*",), True), (("*",), False), (("chaos.a.*", "chaos.c.*", "chaos.e.*"), True))
@@ -72,10 +73,19 @@ class Crew:
             path = folder / f"watcher-{number}.json"
             task = Task(str(home), us, seed, watch=globs, every=every, table=str(path))
             self.members.append(Member(f"watcher/{number}", task))
+        self._commands = folder / "commands.ledger"
+        self.members.append(Member("commander/0", Task(str(home), us, seed, str(self._commands))))
+        filler = Task(str(home), us, seed, str(self._ledger(FILLER)), FILLER, until_full=True)
+        self._filler = Member(f"filler/{FILLER.name}", filler, start_at_s=None)
 
     def of(self, kind: str) -> list[Member]:
         """Give the `writer`s or the `watcher`s."""
         return [member for member in self.members if member.name.startswith(f"{kind}/")]
+
+    @property
+    def absent(self) -> bool:
+        """One of them is owed its start."""
+        return any(member.start_at_s is not None for member in self.members)
 
     def tick(self) -> None:
         """Start who is due; note who has ended by itself."""
@@ -88,6 +98,21 @@ class Crew:
                 member.start_at_s = now_s + 1.0
             if member.start_at_s is not None and member.start_at_s <= now_s and (member.process is None or ended):
                 self._start(member)
+
+    def fill(self) -> Member:
+        """Start the one that writes until a journal is full; it ends by itself."""
+        self._start(self._filler)
+        return self._filler
+
+    def kill_filler(self) -> None:
+        """End it, if it has not ended by itself."""
+        if self._filler.process is not None:
+            self._filler.process.kill()
+            self._filler.process.wait()
+
+    def commands(self) -> list[Command]:
+        """Read what the commander wrote down."""
+        return read_commands(self._commands.read_bytes() if self._commands.exists() else b"")
 
     def kill(self, member: Member, back_after_s: float) -> None:
         """Kill one of them, and have it back later."""
@@ -131,11 +156,12 @@ class Crew:
             if member.process is not None:
                 member.process.kill()
                 member.process.wait()
+        self.kill_filler()
 
     def ledgers(self) -> dict[str, Ledger]:
         """Read what the writers wrote down, by the writer's name."""
         found: dict[str, Ledger] = {}
-        for spec in self.specs:
+        for spec in (*self.specs, FILLER):
             path = self._ledger(spec)
             found[spec.name] = read_ledger(path.read_bytes() if path.exists() else b"")
         return found

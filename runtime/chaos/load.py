@@ -1,4 +1,4 @@
-"""The load, in processes of its own: writers that write down what they do, watchers that keep a table.
+"""The load, in processes of its own: writers that write down what they do, watchers that keep a table, a commander.
 
 Each is started as `python -m tagwerk.runtime.chaos.load TASK`, TASK in JSON; it ends at SIGTERM, or with its parent.
 """
@@ -20,10 +20,11 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from tagwerk.protocols.errors import TagwerkError, Unavailable
+from tagwerk.protocols.errors import NotJournaled, TagwerkError, Unavailable
 from tagwerk.protocols.quality import BAD_WAITING_FOR_INITIAL_DATA
 from tagwerk.protocols.samples import Samples, ValueType, make
 from tagwerk.runtime.attach import Plant, attach
+from tagwerk.runtime.chaos.commander import Commander
 from tagwerk.runtime.chaos.numbers import (
     ACKNOWLEDGED,
     ATTEMPT,
@@ -34,6 +35,8 @@ from tagwerk.runtime.chaos.numbers import (
     read_ledger,
     values_of,
 )
+from tagwerk.runtime.home import Home
+from tagwerk.runtime.page import Page
 from tagwerk.runtime.process import die_with_parent
 
 UNDER_WAY_LIMIT: Final = 64
@@ -56,8 +59,9 @@ class Task(msgspec.Struct, frozen=True):
         parent: The pid of who started it.
         seed: Of the run.
         ledger: Where a writer writes down what it does.
-        writer: A writer; None: a watcher.
-        watch: What a watcher watches.
+        writer: A writer; None: a watcher, or the commander.
+        until_full: The writer writes without a rate, until a journal takes no more.
+        watch: What a watcher watches; nothing: the commander.
         every: It looks at each sample; else at the newest of each tag.
         table: Where a watcher puts its table when `table` + ".wanted" says so.
     """
@@ -67,6 +71,7 @@ class Task(msgspec.Struct, frozen=True):
     seed: int
     ledger: str = ""
     writer: WriterSpec | None = None
+    until_full: bool = False
     watch: tuple[str, ...] = ()
     every: bool = False
     table: str = ""
@@ -133,6 +138,8 @@ class WriterProcess:
         self._spec = spec
         self._book = book
         self._stopped = stopped
+        self._until_full = task.until_full
+        self._full = False
         self._room = threading.Semaphore(UNDER_WAY_LIMIT)
         self._handles = np.array([plant.definition(tag).handle for tag in spec.tag_names], np.uint32)
         self._next = book.ledger.next_number
@@ -140,9 +147,9 @@ class WriterProcess:
 
     def run(self) -> None:
         """Write at the rate until told to end, then wait for what is under way."""
-        period_s = self._spec.batch / self._spec.rate
+        period_s = 0.0 if self._until_full else self._spec.batch / self._spec.rate
         due_s = time.monotonic()
-        while not self._stopped():
+        while not self._stopped() and not self._full:
             if not self._room.acquire(timeout=LOOK_S):
                 continue
             self._publish()
@@ -172,6 +179,7 @@ class WriterProcess:
             self._book.acknowledged(first)
         else:
             self._book.failed(first, error)
+            self._full = self._until_full and isinstance(error, NotJournaled)
         self._room.release()
 
 
@@ -235,6 +243,10 @@ def watch(plant: Plant, task: Task, stopped: Callable[[], bool]) -> None:
     watching.close()
 
 
+def _page(home: Path) -> Page:
+    return Page.open(Home(home).file("node/main", "page"))
+
+
 def main(arguments: list[str]) -> int:
     """Do one task. Gives the exit code."""
     task = msgspec.json.decode(arguments[0], type=Task)
@@ -253,8 +265,10 @@ def main(arguments: list[str]) -> int:
     with plant:
         if spec is not None:
             WriterProcess(plant, task, spec, Book(Path(task.ledger)), stopped).run()
-        else:
+        elif task.watch:
             watch(plant, task, stopped)
+        else:
+            Commander(plant, Path(task.ledger), _page(Path(task.home)), stopped).run()
     return 0
 
 

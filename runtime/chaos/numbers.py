@@ -55,6 +55,10 @@ class WriterSpec:
         return tuple(f"chaos.{self.name}.a{place:02d}" for place in range(self.alarms))
 
 
+FILLER: Final = WriterSpec("f", True, 16, 0, 1_000, 1.0)
+"""Writes without a rate until the journals are full, once in a run."""
+
+
 def writers_for(rate: float) -> tuple[WriterSpec, ...]:
     """Give the writers that together write `rate` samples per second."""
     single = max(1.0, min(SINGLE_LIMIT, rate * SINGLE_PART))

@@ -30,8 +30,13 @@ class Verdict:
         leftovers: What was left after the stop.
         kills: SIGKILLs by name of `--kill`.
         blows: All strikes, (name, how) -> count.
-        recovery_ms: From the kill of each actor to its serving again.
+        recovery_ms: From the kill of each actor to the answer of its successor.
         failures: What the writers were told instead of an acknowledgement, by batches.
+        commands: What the commander was told, by commands.
+        wrong_commands: Carried out twice, late, or against what the commander was told.
+        leases_due: Safe values that were owed because the machine was gone.
+        leases_fired: Of them, those that came in time; the others wait for a link or a device that was struck too.
+        leases_missed: Those that did not come.
         findings: Whatever else was wrong.
         evidence: The first of what was lost, doubled, strange or missed, in words.
     """
@@ -53,6 +58,11 @@ class Verdict:
     blows: dict[tuple[str, str], int]
     recovery_ms: tuple[float, ...]
     failures: dict[str, int]
+    commands: dict[str, int]
+    wrong_commands: int
+    leases_due: int
+    leases_fired: int
+    leases_missed: int
     findings: tuple[str, ...]
     evidence: tuple[str, ...]
 
@@ -61,7 +71,8 @@ class Verdict:
         """True if every promise was kept. A run in which nothing was acknowledged proves nothing, and has failed."""
         broken = (
             self.lost + self.duplicated + self.strange + self.alarms_missed + self.alarms_unfounded
-            + self.watchers_differing + len(self.leftovers) + len(self.findings)
+            + self.watchers_differing + self.wrong_commands + self.leases_missed
+            + len(self.leftovers) + len(self.findings)
         )  # fmt: skip
         return broken == 0 and self.acknowledged > 0
 
@@ -97,7 +108,7 @@ class Verdict:
             if not self.recovery_ms
             else f"p50 {self.percentile_ms(50)} ms, p95 {self.percentile_ms(95)} ms, max {self.percentile_ms(100)} ms"
         )
-        failures = ", ".join(f"{reason} {count}" for reason, count in sorted(self.failures.items()))
+        failures = _counted(self.failures)
         return [
             ("acknowledged samples", f"{self.acknowledged:,}", _mark(self.acknowledged == 0)),
             ("rows in history", f"{self.in_history:,}", ""),
@@ -109,13 +120,17 @@ class Verdict:
             ("missed", f"{self.alarms_missed:,}", _mark(self.alarms_missed)),
             ("unfounded or twice", f"{self.alarms_unfounded:,}", _mark(self.alarms_unfounded)),
             ("watchers that differ", str(self.watchers_differing), _mark(self.watchers_differing)),
+            ("commands given", _counted(self.commands), ""),
+            ("commands twice, late or against their word", f"{self.wrong_commands:,}", _mark(self.wrong_commands)),
+            ("safe values that leases owed", f"{self.leases_due}, {self.leases_fired} in time", ""),
+            ("safe values that did not come", str(self.leases_missed), _mark(self.leases_missed)),
             ("left after the stop", str(len(self.leftovers)), _mark(len(self.leftovers))),
             ("other findings", str(len(self.findings)), _mark(len(self.findings))),
             ("batches not acknowledged", failures or "none was refused", ""),
             ("killed", self._struck("kill"), ""),
             ("frozen", self._struck("freeze"), ""),
             ("restarted", self._struck("restart"), ""),
-            ("kill to serving, actors", recovery, ""),
+            ("kill to answer, actors", recovery, ""),
         ]
 
     def _struck(self, how: str) -> str:
@@ -130,6 +145,10 @@ class Verdict:
             f"seed {self.seed}, {self.seconds:.0f} s, tagwerk {tagwerk.__version__}, "
             f"Python {platform.python_version()}, {machine}"
         )
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{what} {count}" for what, count in sorted(counts.items()))
 
 
 def _mark(wrong: int | bool) -> str:

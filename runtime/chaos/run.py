@@ -13,8 +13,9 @@ from tagwerk.protocols.alarms import GetOccurrences, OccurrenceList
 from tagwerk.protocols.errors import ConfigError, Unavailable
 from tagwerk.protocols.history import GetHistory, HistoryPage
 from tagwerk.runtime.attach import Plant, attach
+from tagwerk.runtime.chaos.commands import Execution, check_leases, wrong_commands
 from tagwerk.runtime.chaos.crew import Crew
-from tagwerk.runtime.chaos.numbers import Ledger, WriterSpec, values_of, writers_for
+from tagwerk.runtime.chaos.numbers import FILLER, Ledger, WriterSpec, values_of, writers_for
 from tagwerk.runtime.chaos.oracle import (
     EVIDENCE_LIMIT,
     AlarmFindings,
@@ -37,6 +38,10 @@ CATCH_UP_S: Final = 60.0
 EQUAL_S: Final = 15.0
 """After that a watcher may take so long to be in step: one that was lost finds out by the beats."""
 ASK_S: Final = 60.0
+FILL_AT: Final = 0.4
+"""After this part of the time the journals are filled, once."""
+FILL_LEAST_S: Final = 20.0
+"""Shorter runs leave it out."""
 OCCURRENCES: Final = 10_000
 """Occurrences of an alarm that one question gives; an alarm has at most one a second."""
 _TICK_S: Final = 0.002
@@ -98,15 +103,19 @@ def run(order: Order, scratch: Scratch, say: Callable[[str], None]) -> Verdict:
     """
     writers = writers_for(order.rate)
     crew: Crew | None = None
+    client: Plant | None = None
     try:
         page = scratch.up()
         say(f"the plant is up in {scratch.home.root}: {len(page.names())} processes")
+        client = attach(home=scratch.home.root, timeout_s=ASK_S)
         crew = Crew(scratch.home.root, scratch.folder / "load", order.seed, writers)
-        striker = Striker(scratch, page, crew, say)
+        striker = Striker(scratch, page, crew, client, say)
         _strikes(order, striker, crew)
         say("the load ends")
         striker.settle(lambda: _tick(striker, crew))
         crew.end("writer")
+        crew.end("commander")
+        client.close()
         proof, alarms, watchers = _prove(order, scratch, crew, say)
         striker.tick()
         crew.end("watcher")
@@ -114,10 +123,13 @@ def run(order: Order, scratch: Scratch, say: Callable[[str], None]) -> Verdict:
     except BaseException:
         if crew is not None:
             crew.kill_all()
+        if client is not None:
+            client.close()
         scratch.abandon()
         raise
     say("the plant is stopped, and looked for what is left of it")
-    return _verdict(order, proof, alarms, watchers, tuple(scratch.down(seen)), striker, crew)
+    left = tuple(scratch.down(seen))
+    return _verdict(order, proof, alarms, watchers, left, striker, crew, scratch.executions())
 
 
 def _strikes(order: Order, striker: Striker, crew: Crew) -> None:
@@ -128,11 +140,15 @@ def _strikes(order: Order, striker: Striker, crew: Crew) -> None:
     began_s = time.monotonic()
     end_s = began_s + order.seconds
     down_s = 0.0
+    fill_s = began_s + order.seconds * FILL_AT if order.seconds >= FILL_LEAST_S else end_s
     for strike in plan(order.seed, order.seconds, names):
         # A strike at a plant whose supervision is down proves nothing: it comes as much later, or not at all.
         while (now_s := time.monotonic()) < end_s:
             if now_s >= began_s + down_s + strike.at_s and not striker.supervision_is_down:
                 break
+            if now_s >= fill_s and not striker.supervision_is_down:
+                fill_s = end_s
+                striker.fill()
             _tick(striker, crew)
             time.sleep(_TICK_S)
             if striker.supervision_is_down:
@@ -161,7 +177,7 @@ def _prove(
         say("history is compared with what the writers wrote down")
         _wait_for_history(plant)
         proof = _Proof()
-        for spec in crew.specs:
+        for spec in (*crew.specs, FILLER):
             _prove_writer(order.seed, spec, ledgers[spec.name], plant, proof)
         say("alarms and watchers are compared")
         alarms = _prove_alarms(crew.specs, plant, proof.implied)
@@ -237,7 +253,11 @@ def _verdict(
     leftovers: tuple[str, ...],
     striker: Striker,
     crew: Crew,
+    executions: list[Execution],
 ) -> Verdict:
+    commands = crew.commands()
+    wrong = wrong_commands(commands, executions, striker.blows)
+    leases = check_leases(executions, striker.blows)
     ledgers = crew.ledgers().values()
     failures: Counter[str] = Counter()
     for ledger in ledgers:
@@ -250,5 +270,8 @@ def _verdict(
         alarms_unfounded=len(alarms.unfounded), watchers_differing=len(watchers), leftovers=leftovers, kills=kills,
         blows={(name, str(how)): count for (name, how), count in striker.counts.items()},
         recovery_ms=tuple(striker.recovery_ms), failures=dict(failures),
-        findings=(*striker.findings, *crew.findings), evidence=tuple(proof.evidence),
+        findings=(*striker.findings, *crew.findings),
+        commands=dict(Counter(command.outcome or "untold" for command in commands)), wrong_commands=len(wrong),
+        leases_due=leases.due, leases_fired=leases.fired, leases_missed=len(leases.missed),
+        evidence=(*proof.evidence, *wrong[:EVIDENCE_LIMIT], *leases.missed[:EVIDENCE_LIMIT]),
     )  # fmt: skip

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, final
@@ -16,6 +14,8 @@ from typing import Final, final
 import psutil
 
 from tagwerk.protocols.errors import Unavailable
+from tagwerk.runtime.chaos.additions import Device, edited
+from tagwerk.runtime.chaos.commands import Execution, read_executions
 from tagwerk.runtime.chaos.numbers import WriterSpec
 from tagwerk.runtime.cli import supervision
 from tagwerk.runtime.home import Home
@@ -27,13 +27,8 @@ UP_S: Final = 60.0
 DOWN_S: Final = 40.0
 GONE_S: Final = 5.0
 """After the stop the kernel may take so long to end what died with its parent."""
-RESTARTS: Final = 1_000
-"""Restarts that the node allows per period: kills in a test come closer together than failures in a plant."""
-EXAMPLE_PORT: Final = "4840"
 _POLL_S: Final = 0.005
 _IGNORED: Final = shutil.ignore_patterns("__pycache__", "var", ".venv", ".git")
-_NODE_SECTION: Final = re.compile(r"^\[node\.main\][^\n]*\n(?:(?!\[)[^\n]*(?:\n|$))*", re.MULTILINE)
-_RESTARTS_KEY: Final = re.compile(r"^restarts\s*=[^\n]*\n?", re.MULTILINE)
 
 
 def free_port() -> int:
@@ -41,38 +36,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def edited(text: str, writers: Iterable[WriterSpec], port: int | None) -> str:
-    """Give the text of a plant file with the writers' tags and alarms, and a node that never gives up.
-
-    Args:
-        text: The user's.
-        writers: Whose tags.
-        port: For the PLC of the example plant; None: it is another plant, its links stay as they are.
-    """
-    if port is not None:
-        text = text.replace(f"127.0.0.1:{EXAMPLE_PORT}", f"127.0.0.1:{port}")
-        text = text.replace("python plc.py --speed 30", f"python plc.py --speed 30 --port {port}")
-    parts = [_with_restarts(text)]
-    for spec in writers:
-        parts += (f'[tag."{name}"]\ndescription = "Numbers of chaos"\n' for name in spec.tag_names)
-        parts += (
-            f'[alarm."{alarm}"]\ntag = "{tag}"\ntype = "HI"\nlimit = 0.0\ntext = "Chaos: nothing to be done."\n'
-            for alarm, tag in zip(spec.alarm_names, spec.tag_names, strict=False)
-        )
-    return "\n".join(parts)
-
-
-def _with_restarts(text: str) -> str:
-    line = f"restarts = {RESTARTS}\n"
-    if "main" not in tomllib.loads(text).get("node", {}):
-        return f"{text}\n[node.main]\n{line}"
-    found = _NODE_SECTION.search(text)
-    if found is None:  # `[node]` with `main = {...}` in it: sound TOML, but nobody writes it
-        return text
-    head, _, body = found[0].partition("\n")
-    return text[: found.start()] + f"{head}\n{line}{_RESTARTS_KEY.sub('', body)}" + text[found.end() :]
 
 
 @final
@@ -89,8 +52,10 @@ class Scratch:
         self.folder = Path(tempfile.mkdtemp(prefix="tw-chaos-"))
         self.port = free_port() if example else None
         self.plant = self.folder / "plant" / plant.name
+        self.device = Device(free_port(), self.folder / "device.log")
         shutil.copytree(plant.absolute().parent, self.plant.parent, ignore=_IGNORED)
-        self.plant.write_text(edited(self.plant.read_text(encoding="utf-8"), writers, self.port), encoding="utf-8")
+        text = self.plant.read_text(encoding="utf-8")
+        self.plant.write_text(edited(text, writers, self.port, self.device), encoding="utf-8")
         self.home = Home(self.folder / "home")
         self.supervisord: supervision.Supervisord | None = None
         self._run = self.folder
@@ -122,6 +87,11 @@ class Scratch:
                 deadline = deadline if missing else 0.0
             time.sleep(0.05)
         raise Unavailable(f"the plant does not come up: {self._why(page)}; its logs are in {self.home.log}")
+
+    def executions(self) -> list[Execution]:
+        """Give what the device carried out."""
+        log = self.device.log
+        return read_executions(log.read_bytes() if log.exists() else b"")
 
     def supervise(self) -> None:
         """Start a supervisord; if another one has died, it takes the plant over."""
@@ -163,8 +133,8 @@ class Scratch:
         supervision.clean(self.home)
         if self._run != self.folder and self._run.exists():
             found.append(f"directory {self._run}")
-        if self.port is not None and not left and _is_listening(self.port):
-            found.append(f"somebody listens on port {self.port}")
+        ports = [port for port in (self.port, self.device.port) if port is not None]
+        found += (f"somebody listens on port {port}" for port in ports if not left and _is_listening(port))
         return found
 
     def _stop(self) -> None:

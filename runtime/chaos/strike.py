@@ -8,13 +8,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, final
 
 from tagwerk.protocols.errors import TagwerkError
+from tagwerk.protocols.plantwide import DeadLetters, GetDeadLetters
+from tagwerk.runtime.attach import Plant
+from tagwerk.runtime.chaos.commands import Blow
 from tagwerk.runtime.chaos.crew import Crew, Member
-from tagwerk.runtime.chaos.plan import KINDS, OURS, How, Strike
+from tagwerk.runtime.chaos.plan import KINDS, OURS, SUPERVISION, How, Strike
 from tagwerk.runtime.chaos.scratch import Scratch, not_running
 from tagwerk.runtime.cli import supervision
 from tagwerk.runtime.node_ctl import NodeCtl
@@ -22,6 +26,13 @@ from tagwerk.runtime.page import Page
 from tagwerk.runtime.process import Identity
 from tagwerk.runtime.states import PeerState
 
+ASKERS: Final = 4
+ANSWER_S: Final = 10.0
+FILL_S: Final = 60.0
+"""The journals have to be full after so long."""
+FULL_S: Final = 1.0
+"""They stay full for so long."""
+HISTORIAN: Final = "historian/0"
 BACK_S: Final = 60.0
 """Who does not serve so long after a blow is reported as broken."""
 SUPERVISORD: Final = "supervisord"
@@ -38,12 +49,16 @@ class _Fallen:
     incarnation: int = 0
     alone: bool = True
     """Nothing was wrong with its supervision while it was down."""
+    answer: Future[float] | None = None
+    """When its successor answered, monotonic."""
 
 
 @dataclass(slots=True)
 class _Frozen:
     target: str
     process: Identity
+    name: str
+    at_s: float
     until_s: float
 
 
@@ -55,10 +70,14 @@ class Striker:
         scratch: The plant.
         page: Its gauge page.
         crew: The writers and watchers.
+        plant: Asks who was killed whether it is there again.
         say: Takes a line of progress.
     """
 
-    def __init__(self, scratch: Scratch, page: Page, crew: Crew, say: Callable[[str], None]) -> None:
+    def __init__(self, scratch: Scratch, page: Page, crew: Crew, plant: Plant, say: Callable[[str], None]) -> None:
+        self._plant = plant
+        self._askers = ThreadPoolExecutor(ASKERS, "chaos-ask")
+        self._filling: threading.Thread | None = None
         self._scratch = scratch
         self._page = page
         self._crew = crew
@@ -70,7 +89,8 @@ class Striker:
         self._looked_s = 0.0
         self.counts: Counter[tuple[str, How]] = Counter()
         self.recovery_ms: list[float] = []
-        """Of actors that were killed while all was well with their node: from SIGKILL to RUNNING."""
+        """Of actors that were killed while all was well with their node: from SIGKILL to the successor's answer."""
+        self.blows: list[Blow] = []
         self.findings: list[str] = []
         self.seen: set[Identity] = set()
 
@@ -87,7 +107,10 @@ class Striker:
 
     def strike(self, strike: Strike) -> None:
         """Carry out a strike. One whose target is not there at the moment is told, and not counted."""
-        if strike.name in OURS:
+        if self._is_filling and strike.name in (*SUPERVISION, "historian"):
+            self._tell(strike, strike.name, "is spared while the journals are filled")
+            done = False
+        elif strike.name in OURS:
             members = self._crew.of(strike.name)
             done = self._strike_member(members[strike.pick % len(members)], strike)
         elif strike.name == SUPERVISORD:
@@ -113,6 +136,29 @@ class Striker:
         for fallen in list(self._fallen):
             self._look_after(fallen, now_s)
 
+    def fill(self) -> None:
+        """Fill the journals: the historian is stopped, one writes without a rate until they take no more."""
+        self._filling = threading.Thread(target=self._fill, daemon=True)
+        self._filling.start()
+
+    def _fill(self) -> None:
+        ctl = NodeCtl(self._scratch.home)
+        try:
+            ctl.call("stop", HISTORIAN, BACK_S)
+            self._say("the historian is stopped, and the journals are filled")
+            filler = self._crew.fill()
+            began_s = time.monotonic()
+            while filler.identity is not None and time.monotonic() - began_s < FILL_S:
+                time.sleep(0.05)
+            if filler.identity is not None:
+                self.findings.append(f"no journal was full after {FILL_S:g} s")
+            self._crew.kill_filler()
+            time.sleep(FULL_S)
+            self._say(f"full after {time.monotonic() - began_s:.1f} s; the historian is started")
+            ctl.call("start", HISTORIAN, BACK_S)
+        except (TagwerkError, OSError) as error:
+            self.findings.append(f"the journals could not be filled: {error}")
+
     def settle(self, tick: Callable[[], None]) -> None:
         """Thaw all, and wait until everything of the plant runs.
 
@@ -123,15 +169,28 @@ class Striker:
             self._thaw(frozen)
         if self._supervise_at_s is not None:
             self._supervise_at_s = time.monotonic()
-        for thread in self._restarts:
-            thread.join(BACK_S)
-        deadline = time.monotonic() + BACK_S
-        while self._fallen or self._supervise_at_s is not None or not_running(self._page):
+        self._wait(tick, lambda: self._at_work, FILL_S + BACK_S)
+        if self._wait(tick, lambda: bool(self._fallen) or self._crew.absent or bool(not_running(self._page)), BACK_S):
+            self.findings.append(f"not RUNNING at the end: {', '.join(not_running(self._page)) or 'the load'}")
+
+    @property
+    def _at_work(self) -> bool:
+        """Somebody is just being restarted, the journals are being filled, or a supervisord is owed."""
+        restarting = any(thread.is_alive() for thread in self._restarts)
+        return self._is_filling or restarting or self._supervise_at_s is not None
+
+    @property
+    def _is_filling(self) -> bool:
+        return self._filling is not None and self._filling.is_alive()
+
+    @staticmethod
+    def _wait(tick: Callable[[], None], on: Callable[[], bool], limit_s: float) -> bool:
+        """Wait while `on`, at most so long; True if it still is."""
+        deadline = time.monotonic() + limit_s
+        while on() and time.monotonic() < deadline:
             tick()
-            if time.monotonic() > deadline:
-                self.findings.append(f"not RUNNING at the end: {', '.join(not_running(self._page))}")
-                return
             time.sleep(0.005)
+        return on()
 
     # --- blows -------------------------------------------------------------------------------------------------------
 
@@ -187,9 +246,10 @@ class Striker:
         return True
 
     def _freeze(self, strike: Strike, target: str, process: Identity) -> None:
+        now_s = time.monotonic()
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGSTOP)
-        self._frozen.append(_Frozen(target, process, time.monotonic() + strike.hold_s))
+        self._frozen.append(_Frozen(target, process, strike.name, now_s, now_s + strike.hold_s))
         self._tell(strike, target, f"stands still for {strike.hold_s:.1f} s")
 
     def _restart(self, strike: Strike, name: str) -> None:
@@ -198,6 +258,7 @@ class Striker:
             words = NodeCtl(self._scratch.home).call("restart", name, BACK_S).message
         except (TagwerkError, OSError) as error:  # the node may be struck meanwhile
             words = str(error)
+        self._note_blow(strike.name, name, began_s)
         self._tell(strike, name, f"{words}, {(time.monotonic() - began_s) * 1e3:.0f} ms")
 
     @staticmethod
@@ -209,6 +270,7 @@ class Striker:
 
     def _thaw(self, frozen: _Frozen) -> None:
         self._frozen.remove(frozen)
+        self._note_blow(frozen.name, frozen.target, frozen.at_s)
         if frozen.process.is_alive():
             with suppress(ProcessLookupError):
                 os.kill(frozen.process.pid, signal.SIGCONT)
@@ -216,20 +278,45 @@ class Striker:
     def _look_after(self, fallen: _Fallen, now_s: float) -> None:
         if fallen.target == NODE:
             back = self._page.node != fallen.process and not not_running(self._page)
+        elif fallen.target.startswith("external/"):
+            back = self._is_new(fallen, PeerState.RUNNING)
         else:
-            seen = self._page.look(fallen.target)
-            back = seen is not None and seen.state is PeerState.RUNNING and seen.incarnation != fallen.incarnation
+            back = self._answers(fallen)
+            now_s = fallen.answer.result() if back and fallen.answer is not None else now_s
         took_ms = (now_s - fallen.at_s) * 1e3
         fallen.alone &= not self.supervision_is_down and all(frozen.target != NODE for frozen in self._frozen)
         if back:
             self._fallen.remove(fallen)
+            self._note_blow(fallen.strike.name, fallen.target, fallen.at_s)
             if fallen.alone and not fallen.target.startswith("external/"):
                 self.recovery_ms.append(took_ms)
-            what = "all of the plant runs" if fallen.target == NODE else "serves"
+            what = "all of the plant runs" if fallen.target == NODE else "answers"
             self._tell(fallen.strike, fallen.target, f"{what} after {took_ms:.0f} ms")
         elif took_ms > BACK_S * 1e3:
             self._fallen.remove(fallen)
             self.findings.append(f"{fallen.target} does not serve {BACK_S:g} s after {fallen.strike.how}")
+
+    def _is_new(self, fallen: _Fallen, *states: PeerState) -> bool:
+        seen = self._page.look(fallen.target)
+        return seen is not None and seen.incarnation != fallen.incarnation and (not states or seen.state in states)
+
+    def _answers(self, fallen: _Fallen) -> bool:
+        """Ask the successor as soon as there is one; True when it has answered."""
+        if fallen.answer is None:
+            if self._is_new(fallen):
+                fallen.answer = self._askers.submit(self._ask, fallen.target)
+        elif fallen.answer.done():
+            if fallen.answer.exception() is None:
+                return True
+            fallen.answer = None  # it was struck again meanwhile
+        return False
+
+    def _ask(self, name: str) -> float:
+        self._plant.query(name, GetDeadLetters(1), DeadLetters, ANSWER_S)
+        return time.monotonic()
+
+    def _note_blow(self, name: str, target: str, start_s: float) -> None:
+        self.blows.append(Blow(name, target, round(start_s * 1e9), time.monotonic_ns()))
 
     def _note_processes(self) -> None:
         names = self._page.names()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,29 @@ from tagwerk.protocols.alarms import Occurrence
 from tagwerk.protocols.errors import ConfigError
 from tagwerk.protocols.samples import Samples, ValueType, make
 from tagwerk.runtime.chaos import oracle
+from tagwerk.runtime.chaos.additions import Device, edited
+from tagwerk.runtime.chaos.commands import (
+    COMMAND,
+    MACHINE,
+    NOT_SENT,
+    PULSE,
+    SAFE,
+    SECOND_NS,
+    TAKEN,
+    UNKNOWN,
+    UNTOLD,
+    Blow,
+    Command,
+    Execution,
+    check_leases,
+    read_commands,
+    read_executions,
+    wrong_commands,
+)
 from tagwerk.runtime.chaos.numbers import SLOT_NS, STEP_NS, WriterSpec, read_ledger, values_of, writers_for
 from tagwerk.runtime.chaos.oracle import Transition, compare_alarms, compare_tag, differing, transitions_of, valued
 from tagwerk.runtime.chaos.plan import NAMES, How, names_of, plan
 from tagwerk.runtime.chaos.report import Verdict
-from tagwerk.runtime.chaos.scratch import edited
 
 SPEC = WriterSpec("a", True, 4, 2, 6, 100.0)
 SEED = 5
@@ -219,6 +238,74 @@ def test_a_watcher_that_differs_is_seen() -> None:
     assert len(differing(shard, {**shard, "a": (1.0, 4, 0)})) == 1
 
 
+# --- commands and leases --------------------------------------------------------------------------------------------
+
+
+def at(seconds: float) -> int:
+    return round(seconds * SECOND_NS)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "times", "wrong"),
+    [
+        (TAKEN, (1.0,), 0),
+        (TAKEN, (), 1),
+        (TAKEN, (1.0, 1.1), 1),
+        (UNKNOWN, (), 0),
+        (UNKNOWN, (1.0,), 0),
+        (UNKNOWN, (1.0, 1.1), 1),
+        (UNTOLD, (1.0,), 0),
+        (NOT_SENT, (), 0),
+        (NOT_SENT, (1.0,), 1),
+        (UNKNOWN, (3.0,), 1),
+    ],
+)
+def test_a_command_is_judged_by_what_the_device_did(outcome: str, times: tuple[float, ...], wrong: int) -> None:
+    done = [Execution(at(time), COMMAND, 7.0) for time in times]
+    assert len(wrong_commands([Command(7, at(2.0), outcome)], done, ())) == wrong
+
+
+def test_a_device_that_stood_still_may_be_late_and_nobody_else() -> None:
+    command, done = Command(7, at(2.0), UNKNOWN), [Execution(at(5.0), COMMAND, 7.0)]
+    assert not wrong_commands([command], done, [Blow("plc", "external/chaos", at(1.5), at(4.9))])
+    assert len(wrong_commands([command], done, [Blow("opcua", "opcua/chaos", at(1.5), at(4.9))])) == 1
+
+
+def test_what_nobody_asked_for_is_seen() -> None:
+    assert len(wrong_commands([], [Execution(at(1.0), COMMAND, 9.0)], ())) == 1
+
+
+@pytest.mark.parametrize(
+    ("after", "others", "seen"),
+    [
+        ([(12.2, SAFE)], [], (1, 1, 0)),
+        ([(11.0, 5.0)], [], (0, 0, 0)),  # it was gone for less than its lease
+        ([(18.0, SAFE)], [], (1, 0, 1)),
+        ([(14.0, 5.0)], [], (1, 0, 1)),
+        ([], [], (1, 0, 1)),
+        ([(18.0, SAFE)], [Blow("opcua", "opcua/chaos", at(11.0), at(17.0))], (1, 0, 0)),
+        ([(18.0, SAFE)], [Blow("cvt", "cvt/0", at(11.0), at(17.0))], (1, 0, 1)),
+    ],
+)
+def test_a_machine_that_is_gone_leaves_its_safe_value(
+    after: list[tuple[float, float]], others: list[Blow], seen: tuple[int, int, int]
+) -> None:
+    pulses = [Execution(at(time), PULSE, value) for time, value in [(9.8, 4.0), *after]]
+    found = check_leases(pulses, [Blow("machines", MACHINE, at(10.0), at(10.1)), *others])
+    assert (found.due, found.fired, len(found.missed)) == seen
+
+
+def test_a_machine_that_did_not_run_owes_nothing() -> None:
+    pulses = [Execution(at(5.0), PULSE, 4.0)]
+    assert check_leases(pulses, [Blow("machines", MACHINE, at(10.0), at(10.1))]).due == 0
+
+
+def test_the_books_of_commands_are_read_to_their_last_whole_line() -> None:
+    assert read_commands(b"A 1 50\nR 1 taken\nA 2 60\nR 2 no") == [Command(1, 50, TAKEN), Command(2, 60, UNTOLD)]
+    one = Execution(5, PULSE, 0.5)
+    assert read_executions(one.line() + b"6 pul") == [one]
+
+
 # --- the verdict and the plant file ---------------------------------------------------------------------------------
 
 
@@ -227,6 +314,7 @@ def verdict(**changes: object) -> Verdict:
         seed=1, seconds=15.0, acknowledged=10, in_history=10, lost=0, duplicated=0, strange=0, alarms_expected=2,
         alarms_recorded=2, alarms_missed=0, alarms_unfounded=0, watchers_differing=0, leftovers=(), kills={"cvt": 1},
         blows={("cvt", "kill"): 1}, recovery_ms=(10.0, 20.0), failures={}, findings=(), evidence=(),
+        commands={"taken": 3}, wrong_commands=0, leases_due=1, leases_fired=1, leases_missed=0,
     )  # fmt: skip
     return replace(fine, **changes)  # type: ignore[arg-type]
 
@@ -241,7 +329,8 @@ def test_a_verdict_has_the_keys_of_the_interface() -> None:
     "broken",
     [
         {"lost": 1}, {"duplicated": 1}, {"strange": 1}, {"alarms_missed": 1}, {"alarms_unfounded": 1},
-        {"watchers_differing": 1}, {"leftovers": ("x",)}, {"findings": ("x",)}, {"acknowledged": 0},
+        {"watchers_differing": 1}, {"wrong_commands": 1}, {"leases_missed": 1},
+        {"leftovers": ("x",)}, {"findings": ("x",)}, {"acknowledged": 0},
     ],
 )  # fmt: skip
 def test_one_broken_promise_is_enough(broken: dict[str, object]) -> None:
@@ -255,13 +344,18 @@ def test_one_broken_promise_is_enough(broken: dict[str, object]) -> None:
     [
         '[plant]\nname = "x"\n',
         '[node.main]\nrestarts = 3\nhang_after_s = 4.0\n\n[plant]\nname = "x"\n',
+        '[plant]\nname = "x"\n[journal]\ncap_bytes = 9\nsync = "always"\n[node.main]\n',
         '[plant]\nname = "x"\n\n[node.main]  # ours\nhang_after_s = 4.0\n[node.main.needs]\n"a/b" = ["cvt/0"]\n',
     ],
 )
 def test_the_plant_gets_the_tags_and_a_node_that_never_gives_up(text: str) -> None:
-    tables = tomllib.loads(edited(text, [SPEC], None))
+    tables = tomllib.loads(edited(text, [SPEC], None, Device(4999, Path("device.log"))))
     assert tables["plant"] == {"name": "x"}
     assert tables["node"]["main"]["restarts"] == 1_000
     assert tables["node"]["main"].get("hang_after_s", 4.0) == 4.0
-    assert set(tables["tag"]) == set(SPEC.tag_names)
+    assert tables["journal"]["cap_bytes"] == 16 << 20
+    assert tables["journal"].get("sync", "always") == "always"
+    assert set(SPEC.tag_names) < set(tables["tag"])
+    assert tables["tag"]["chaos.device.command"]["writable"] is True
+    assert tables["external"]["chaos"]["command"][-4:] == ["--port", "4999", "--log", "device.log"]
     assert {alarm["tag"] for alarm in tables["alarm"].values()} == set(SPEC.tag_names[: SPEC.alarms])

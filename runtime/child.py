@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import random
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from tagwerk.runtime.process import die_with_parent
 EX_CONFIG: Final = 78  # sysexits.h: the node does not try again by itself
 EX_FAILED: Final = 1
 NODE_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+PYTHON_IGNORES: Final = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 _LOCK_TIMEOUT_S: Final = 1.0  # the predecessor is dead; what it forked is being killed, and may still hold the lock
 _log = logging.getLogger(__name__)
 
@@ -70,9 +72,8 @@ def _leave_the_node(spec: ChildSpec, cradle: Cradle) -> None:
     os.setpgid(0, 0)
     # Before signals are let in: a handler of the node would run here, and wake the node through the shared descriptor.
     signal.set_wakeup_fd(-1)
-    for number in NODE_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, NODE_SIGNALS)
+    _default_signals(kept=PYTHON_IGNORES)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # The node's lock, socket and pidfds: a copy would keep them alive after the node.
     cradle.close_inherited()
     # Its own log before anything that may have something to say.
@@ -83,10 +84,19 @@ def _leave_the_node(spec: ChildSpec, cradle: Cradle) -> None:
     np.random.seed()
 
 
+def _default_signals(kept: frozenset[signal.Signals]) -> None:
+    """Undo the node's handlers, and what the one who started the node had ignored: `exec` would hand that on, too."""
+    for number in signal.valid_signals() - kept - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _run_actor(spec: ChildSpec, cradle: Cradle) -> int:
     # The lock before the first byte of state is read: two processes of one actor must never both be at it.
     lock = _take_lock(spec, cradle, inheritable=False)
     incarnation = _attach(spec, cradle)
+    # Each connection takes a descriptor, and libzmq ends a process that has none left.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     actor_class = import_actor(spec.kind, cradle.kinds)
     actor = actor_class(
         ActorContext(
@@ -110,7 +120,7 @@ def _run_external(spec: ChildSpec, cradle: Cradle) -> int:
     _take_lock(spec, cradle, inheritable=True)  # the program never heard of it, and holds it until it ends
     _attach(spec, cradle)
     os.chdir(cradle.plan.folder)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, other programs rely on it
+    _default_signals(kept=frozenset())  # other programs rely on those that Python ignores
     environment = {**os.environ, **spec.env, "TAGWERK_HOME": str(cradle.home.root)}
     try:
         os.execvpe(spec.command[0], spec.command, environment)

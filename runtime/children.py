@@ -6,15 +6,15 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, final
-
-import psutil
 
 from tagwerk.runtime.child import NODE_SIGNALS, Cradle, run_child
 from tagwerk.runtime.clock import NS_PER_S
 from tagwerk.runtime.node_counts import Count, Counts
+from tagwerk.runtime.node_limits import Limits
 from tagwerk.runtime.node_logic import Restarts, may_start, may_stop
-from tagwerk.runtime.process import Identity
+from tagwerk.runtime.process import Identity, kill_group
 from tagwerk.runtime.states import PeerState
 from tagwerk.runtime.supervised import Supervised
 
@@ -48,13 +48,16 @@ class Children:
         self._unsaved: dict[str, Count] = {}
         self._save_at_ns = 0
         self._weighed = 0
+        self._limits = Limits(plan.memory_limit_bytes, plan.cpu_limit_pct, plan.period_s)
+        self._cannot_fork = ""
         self.closing = False
         self._all = {
             spec.name: Supervised(
                 spec,
                 cradle.page.slot(spec.name),
-                Restarts(plan.restarts, plan.period_s),
+                Restarts(plan.restarts, plan.period_s, on_trial=known.get(spec.name, Count()).on_trial),
                 known.get(spec.name, Count()),
+                partial(self._keep, spec.name),
             )
             for spec in plan.specs
         }
@@ -88,7 +91,7 @@ class Children:
             self._stop_next(now_ns)
         else:
             self._start_due(now_ns)
-            self._weigh_one()
+            self._weigh_one(now_ns)
         if self._unsaved and now_ns >= self._save_at_ns:
             self.save(now_ns)
 
@@ -104,12 +107,10 @@ class Children:
         child = self._by_pidfd.pop(pidfd)
         self._unwatch(pidfd)
         os.close(pidfd)
-        counts_now = child.ended(now_ns)
+        child.ended(now_ns)
         if child.is_due(now_ns) and not self.closing:
             self._fork(child, now_ns)
         self._unsaved[child.spec.name] = child.count
-        if counts_now:
-            self.save(now_ns)  # events and alarms go by this number: it must not come twice
 
     def give_time(self, now_ns: int) -> None:
         """Begin a new period without a beat for everybody: the node was late itself."""
@@ -126,6 +127,13 @@ class Children:
     def save(self, now_ns: int) -> None:
         """Write the counts that have changed."""
         self._save_at_ns = now_ns + SAVE_PERIOD_NS
+        self._save()
+
+    def _keep(self, name: str, count: Count) -> None:
+        self._unsaved[name] = count
+        self._save()
+
+    def _save(self) -> None:
         if self._unsaved and self._counts.save(self._unsaved):
             self._unsaved = {}
 
@@ -142,24 +150,33 @@ class Children:
             if not child.is_alive or may_stop(child.spec.name, self._needs, alive):
                 child.stop(now_ns)
 
-    def _weigh_one(self) -> None:
-        """Look at the memory of one process a tick: reading it takes longer the more there is."""
-        limit_bytes = self._cradle.plan.memory_limit_bytes
-        running = [child for child in self._all.values() if child.state is PeerState.RUNNING]
-        if not limit_bytes or not running:
+    def _weigh_one(self, now_ns: int) -> None:
+        """Look at memory and CPU time of one process a tick: reading them takes longer the more there are."""
+        alive = [child for child in self._all.values() if child.process is not None]
+        if not alive:
             return
-        self._weighed = (self._weighed + 1) % len(running)
-        child = running[self._weighed]
-        if child.process is None:
-            return
-        try:
-            rss_bytes = psutil.Process(child.process.pid).memory_info().rss
-        except psutil.NoSuchProcess:  # its end is already on its way to `ended`
-            return
-        if rss_bytes > limit_bytes:
-            child.end_for(f"it held {rss_bytes / 1e6:.0f} MB, memory_limit_bytes allows {limit_bytes / 1e6:.0f} MB")
+        self._weighed = (self._weighed + 1) % len(alive)
+        child = alive[self._weighed]
+        assert child.process is not None
+        broken = self._limits.broken_by(child.spec.name, child.process, now_ns)
+        if broken:
+            child.end_for(broken)
 
     def _fork(self, child: Supervised, now_ns: int) -> None:
+        try:
+            process, pidfd = self._forked(child)
+        except OSError as error:  # no memory, pid or descriptor is left: the others run on, and it is tried again
+            if str(error) != self._cannot_fork:
+                _log.error("%s cannot be started: %s", child.spec.name, error)
+            self._cannot_fork = str(error)
+            return
+        self._cannot_fork = ""
+        self._by_pidfd[pidfd] = child
+        self._watch(pidfd)
+        child.forked(process, pidfd, now_ns)
+        self._unsaved[child.spec.name] = child.count
+
+    def _forked(self, child: Supervised) -> tuple[Identity, int]:
         # Blocked over the fork: in the child, the node's handlers must not run before they are taken away.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, NODE_SIGNALS)
         try:
@@ -168,13 +185,14 @@ class Children:
                 run_child(child.spec, self._cradle)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        pidfd = os.pidfd_open(pid)
         try:
             os.setpgid(pid, pid)  # the child does it too: whoever comes first, the group is there before it is killed
         except (PermissionError, ProcessLookupError):
             _log.debug("%s was faster than its node", child.spec.name)
-        process = Identity.of(pid) or Identity(pid, 0)  # it may have ended already, which the pidfd will tell
-        self._by_pidfd[pidfd] = child
-        self._watch(pidfd)
-        child.forked(process, pidfd, now_ns)
-        self._unsaved[child.spec.name] = child.count
+        try:
+            # It may have ended already, which the pidfd will tell.
+            return Identity.of(pid) or Identity(pid, 0), os.pidfd_open(pid)
+        except OSError:
+            kill_group(pid)  # nobody could watch it
+            os.waitpid(pid, 0)
+            raise

@@ -1,6 +1,7 @@
 """The node: one process that starts, watches, ends and restarts all actors of a plant on this host.
 
-`python -m tagwerk.runtime.node --home DIR --plant FILE` runs in the foreground, under supervisord or by hand.
+`python -m tagwerk.runtime.node --home DIR --plant FILE` runs in the foreground, by hand; supervisord runs
+`node_keeper`, which forks it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final, final
@@ -33,6 +35,7 @@ from tagwerk.runtime.node_server import CtlServer
 from tagwerk.runtime.node_takeover import remove_files, take_over
 from tagwerk.runtime.node_verbs import Verbs
 from tagwerk.runtime.page import Page, PeerState
+from tagwerk.runtime.page_layout import CAPACITY
 from tagwerk.runtime.plantfile import load
 from tagwerk.runtime.process import Identity
 from tagwerk.runtime.release import release_code
@@ -44,19 +47,33 @@ LATE_LIMIT_NS: Final = NS_PER_S  # a node that was away for longer could not see
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that a node needs before it takes the place of another: checked, imported, and copied from the sources."""
+
+    home: Home
+    plan: Plan
+    kinds: Mapping[str, str]
+    code: Path  # the release of the users' code
+
+    @property
+    def log(self) -> Path:
+        """The node's log file."""
+        return self.home.log / f"{file_form(self.plan.node)}.log"
+
+
 @final
 class Node:
     """The event loop: one thread, one epoll set, nothing in it waits for anybody.
 
     Args:
-        home: The plant's home.
-        plan: What is to run.
+        prepared: What is to run, and where.
         lock: The node's lock, taken.
-        kinds: The actor kinds.
         clock: The time.
     """
 
-    def __init__(self, home: Home, plan: Plan, lock: ActorLock, kinds: Mapping[str, str], clock: Clock) -> None:
+    def __init__(self, prepared: Prepared, lock: ActorLock, clock: Clock) -> None:
+        home, plan = prepared.home, prepared.plan
         self._home = home
         self._plan = plan
         self._lock = lock
@@ -65,15 +82,16 @@ class Node:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._wakeup_read, self._wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._names = [plan.node, *(spec.name for spec in plan.specs)]
-        self._page = Page.create(home.file(plan.node, "page"), self._names, Identity.own())
+        capacity = max(CAPACITY, 2 * len(self._names))
+        self._page = Page.create(home.file(plan.node, "page"), self._names, Identity.own(), capacity=capacity)
         self._slot = self._page.slot(plan.node)
         cradle = Cradle(
             home=home,
             plan=plan,
             page=self._page,
             clock=clock,
-            kinds=kinds,
-            code=release_code(plan.plant.path, home),
+            kinds=prepared.kinds,
+            code=prepared.code,
             node_pid=os.getpid(),
             close_inherited=self._close_inherited,
         )
@@ -196,28 +214,53 @@ def run_node(home: Home, plant: Path, name: str = "main", kinds: Mapping[str, st
     Returns:
         The exit code: 0 stopped as asked, 1 the old node cannot be ended, 2 the plant file is wrong.
     """
-    # Held back until the loop can stop in order: a SIGTERM during the start is not lost, and leaves nothing behind.
+    hold_signals()
+    prepared = prepare(home, plant, name, kinds)
+    return EX_USAGE if prepared is None else live(prepared)
+
+
+def hold_signals() -> None:
+    """Hold back what stops a node until its loop can stop in order: no SIGTERM during the start is lost."""
     signal.pthread_sigmask(signal.SIG_BLOCK, NODE_SIGNALS)
+    # Whoever started us may ignore it, and the kernel would reap our children before we learn how they ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def prepare(home: Home, plant: Path, name: str = "main", kinds: Mapping[str, str] = KINDS) -> Prepared | None:
+    """Do all that can be refused, before an old node is ended: what cannot run must not replace what runs.
+
+    Returns:
+        None if the plant file or the code beside it is wrong; standard error has been told why.
+    """
     try:
-        # Before the old node is ended: what cannot be imported must not replace what runs.
         plans = _sound_plan(plant, name, kinds)
         home.create()
-        if not os.isatty(2):
-            # supervisord's pipe is left: if nobody reads it any more, the node must not wait for it.
-            redirect_output(home.log / f"{file_form(plans.node)}.log")
-        configure_logging(plans.node)
-        lock = take_over(home, plans.node, [spec.name for spec in plans.specs])
-        node = Node(home, plans, lock, kinds, SystemClock())
+        prepared = Prepared(home, plans, kinds, release_code(plant, home))
     except ConfigError as error:
-        _complain(str(error))
-        return EX_USAGE
-    except TagwerkError as error:
-        _complain(str(error))
-        return EX_UNAVAILABLE
+        print(error, file=sys.stderr)  # noqa: T201  before there is a log
+        return None
     # What is there now is shared by all forks, as long as nobody writes to it; the collector would.
     gc.collect()
     gc.freeze()
-    node.run()
+    return prepared
+
+
+def live(prepared: Prepared) -> int:
+    """Take the place of an older node, and run until everything is stopped. The node's signals are held back.
+
+    Returns:
+        The exit code: 0 stopped as asked, 1 the old node cannot be ended.
+    """
+    if not os.isatty(2):
+        # supervisord's pipe is left: if nobody reads it any more, the node must not wait for it.
+        redirect_output(prepared.log)
+    configure_logging(prepared.plan.node)
+    try:
+        lock = take_over(prepared.home, prepared.plan.node, [spec.name for spec in prepared.plan.specs])
+    except TagwerkError as error:
+        _log.critical("%s", error)
+        return EX_UNAVAILABLE
+    Node(prepared, lock, SystemClock()).run()
     return EX_DONE
 
 
@@ -242,27 +285,24 @@ def _sound_plan(path: Path, name: str, kinds: Mapping[str, str]) -> Plan:
     return plans
 
 
-def _complain(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201  before there is a log
-
-
-def _only_thread() -> None:
-    """Start over with BLAS kept to one thread, if an import has started more: a fork takes only the caller along."""
+def from_command_line(run: Callable[[Home, Path, str], int]) -> int:
+    """Do with a home, a plant file and a name what the command line says; give the exit code."""
+    # Started over with BLAS kept to one thread, if an import has started more: a fork takes only the caller along.
     if len(os.listdir("/proc/self/task")) > 1 and os.environ.get("OPENBLAS_NUM_THREADS") != "1":
         os.environ["OPENBLAS_NUM_THREADS"] = "1"
         os.execv(sys.executable, sys.orig_argv)
-
-
-def main() -> int:
-    """Run a node as the command line says; give its exit code."""
-    _only_thread()
+    # What the one who started us left open would stay open in every actor, and as long as the plant runs.
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor > 2:
+            with contextlib.suppress(OSError):  # the listing's own has gone already
+                os.close(descriptor)
     parser = argparse.ArgumentParser(prog="tagwerk.runtime.node", description="Run the actors of a plant.")
     parser.add_argument("--home", type=Path, required=True, help="directory of the plant's state")
     parser.add_argument("--plant", type=Path, required=True, help="the plant file")
     parser.add_argument("--name", default="main", help="the node's name")
     options = parser.parse_args()
-    return run_node(Home(options.home), options.plant.absolute(), options.name)
+    return run(Home(options.home), options.plant.absolute(), options.name)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(from_command_line(run_node))

@@ -1,4 +1,4 @@
-"""How often each actor was restarted and given up, in `data/node-main.db`: the counts outlive the node."""
+"""How often each actor was restarted and given up, in `data/node-main.db`: what outlives the node."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Count(NamedTuple):
 
     restarts: int = 0
     fatals: int = 0
+    on_trial: bool = False  # it was given up, and has not run for a whole period since
 
 
 @final
@@ -35,18 +36,18 @@ class Counts:
         """Give all counts; none if the file cannot be read, which is logged: it must not keep the plant down."""
         try:
             with closing(self._connect()) as database:
-                rows = database.execute("SELECT actor, restarts, fatals FROM count").fetchall()
+                rows = database.execute("SELECT actor, restarts, fatals, on_trial FROM count").fetchall()
         except sqlite3.Error:
             _log.exception("%s cannot be read: restarts and fatals count from 0 again", self._path)
             return {}
-        return {actor: Count(restarts, fatals) for actor, restarts, fatals in rows}
+        return {actor: Count(restarts, fatals, bool(on_trial)) for actor, restarts, fatals, on_trial in rows}
 
     def save(self, counts: Mapping[str, Count]) -> bool:
         """Write these counts. Give whether it worked; if not, it is logged, and to be tried again."""
-        rows = [(actor, count.restarts, count.fatals) for actor, count in counts.items()]
+        rows = [(actor, *count) for actor, count in counts.items()]
         try:
             with closing(self._connect()) as database, database:
-                database.executemany("INSERT OR REPLACE INTO count VALUES (?, ?, ?)", rows)
+                database.executemany("INSERT OR REPLACE INTO count VALUES (?, ?, ?, ?)", rows)
         except sqlite3.Error as error:
             _log.error("%s cannot be written: %s", self._path, error)
             return False
@@ -55,4 +56,6 @@ class Counts:
     def _connect(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._path, timeout=_TIMEOUT_S)
         database.execute("CREATE TABLE IF NOT EXISTS count (actor TEXT PRIMARY KEY, restarts INT, fatals INT)")
+        if "on_trial" not in [name for _, name, *_ in database.execute("PRAGMA table_info(count)")]:
+            database.execute("ALTER TABLE count ADD COLUMN on_trial INT NOT NULL DEFAULT 0")
         return database

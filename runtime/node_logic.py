@@ -38,24 +38,27 @@ class Restarts:
     Args:
         restarts: How many restarts a period may have.
         period_s: The period.
+        on_trial: It was given up under an earlier node, and has not proven itself since: the same trouble.
     """
 
-    def __init__(self, restarts: int, period_s: float) -> None:
+    def __init__(self, restarts: int, period_s: float, *, on_trial: bool = False) -> None:
         self._restarts = restarts
         self._period_ns = round(period_s * NS_PER_S)
         self._ends: deque[int] = deque(maxlen=restarts + 1)
         self._row = 0
         self._fatal_retry_s = FATAL_RETRY_S
-        self.on_trial = False
+        self.on_trial = on_trial
 
-    def ended(self, now_ns: int, ran_ns: int, *, config_error: bool, jitter: float) -> Verdict:
+    def ended(self, now_ns: int, ran_ns: int, *, config_error: bool, jitter: float, silent_ns: int = 0) -> Verdict:
         """Judge an end that nobody asked for.
 
         Args:
             now_ns: Monotonic time.
-            ran_ns: How long the process lived.
+            ran_ns: How long it ran well.
             config_error: It ended because what it was told to run is wrong; trying again would not help.
             jitter: A random number in [0, 1).
+            silent_ns: How long it hung before that. It does not count into the period: else who hangs at every start
+                would never fail too often.
         """
         self.proven(ran_ns)
         if ran_ns >= STABLE_S * NS_PER_S:
@@ -65,6 +68,7 @@ class Restarts:
             self.on_trial = True
             return Verdict(Event.GAVE_UP, None, counts)
         self._row += 1
+        self._ends = deque((end_ns + silent_ns for end_ns in self._ends), self._ends.maxlen)
         self._ends.append(now_ns)
         too_many = len(self._ends) > self._restarts and now_ns - self._ends[0] <= self._period_ns
         if too_many or self.on_trial:

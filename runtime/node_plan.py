@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from tagwerk.protocols.errors import ConfigError
+from tagwerk.runtime.page_layout import NAME_BYTES
 from tagwerk.runtime.plantfile import PlantFile
 
 HANG_AFTER_S: Final = 5.0
@@ -42,6 +44,7 @@ class Plan:
     restarts: int
     period_s: float
     memory_limit_bytes: int  # of one actor, resident; 0: no limit
+    cpu_limit_pct: float  # of one actor, over a whole period, 100: one core; 0: no limit
 
     @property
     def folder(self) -> Path:
@@ -50,8 +53,16 @@ class Plan:
 
 
 def plan(plant: PlantFile, node: str = "main") -> Plan:
-    """Read off a plant file what a node has to run."""
+    """Read off a plant file what a node has to run.
+
+    Raises:
+        ConfigError: A name is too long for the gauge page.
+    """
     settings = plant.node
+    for name in plant.actors():
+        if len(name.encode()) > NAME_BYTES:
+            expected = f"at most {NAME_BYTES} bytes"
+            raise ConfigError("the actor's name is too long", file=str(plant.path), key=name, expected=expected)
     hang_after_s = settings.hang_after_s or HANG_AFTER_S
     return Plan(
         plant,
@@ -60,6 +71,7 @@ def plan(plant: PlantFile, node: str = "main") -> Plan:
         settings.restarts,
         settings.period_s,
         settings.memory_limit_bytes or 0,
+        settings.cpu_limit_pct or 0.0,
     )
 
 

@@ -58,7 +58,7 @@ class CtlServer:
         """Take the next client. Give its descriptor, None if it was turned away."""
         try:
             connection, _ = self._socket.accept()
-        except BlockingIOError:  # it has gone again
+        except OSError:  # it has gone again, or no descriptor is left: either way the actors come first
             return None
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         if _CREDENTIALS.unpack(credentials)[1] != self._uid or len(self._clients) >= CLIENT_LIMIT:

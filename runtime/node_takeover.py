@@ -12,7 +12,7 @@ from tagwerk.protocols.errors import Unavailable
 from tagwerk.runtime.home import Home, file_form
 from tagwerk.runtime.lock import ActorLock, Locked, is_held
 from tagwerk.runtime.page import Page, supersede
-from tagwerk.runtime.process import Identity, end
+from tagwerk.runtime.process import Identity, end, group_members
 
 OLD_NODE_TERM_S: Final = 5.0
 ACTORS_GONE_S: Final = 5.0  # they die with the old node; then whoever holds a lock is killed
@@ -35,10 +35,15 @@ def take_over(home: Home, node: str, actors: list[str]) -> ActorLock:
     lock = _take_node_lock(home, node)
     page_path = home.file(node, "page")
     # From here on nobody believes the old page, whoever of the old actors still dies.
-    names = {*actors, *_names_of(page_path)}
+    names = {*actors, *_names_of(page_path)} - {node}
     supersede(page_path)
-    for name in sorted(names - {node}):
-        _wait_until_free(home.file(name, "lock"))
+    paths = [home.file(name, "lock") for name in sorted(names)]
+    leaders = [holder.process for path in paths if (holder := ActorLock.holder(path)) is not None]
+    for path in paths:
+        _wait_until_free(path)
+    # With an actor that was killed dies nobody whom it has started, and not all of those hold its lock.
+    for process in group_members(leaders) if leaders else ():
+        _kill(process, "is left over from the old node")
     return lock
 
 
@@ -80,14 +85,24 @@ def _names_of(page_path: Path) -> tuple[str, ...]:
 def _wait_until_free(path: Path) -> None:
     deadline = time.monotonic() + ACTORS_GONE_S
     while is_held(path):
-        if time.monotonic() < deadline:
+        holder = ActorLock.holder(path)
+        # Who holds the lock of a dead actor was forked by it, and does not die with the node.
+        if time.monotonic() < deadline and (holder is None or holder.process.is_alive()):
             time.sleep(_POLL_S)
             continue
         for process in _openers(path):
-            _log.warning("pid %d still holds %s: it is killed", process.pid, path)
-            if not end(process, term_s=0):
-                raise Unavailable(f"pid {process.pid} holds {path} and cannot be killed")
+            _kill(process, f"still holds {path}")
         deadline = time.monotonic() + ACTORS_GONE_S
+
+
+def _kill(process: Identity, why: str) -> None:
+    _log.warning("pid %d %s: it is killed", process.pid, why)
+    try:
+        gone = end(process, term_s=0)
+    except PermissionError as error:
+        raise Unavailable(f"pid {process.pid} {why} and belongs to another user") from error
+    if not gone:
+        raise Unavailable(f"pid {process.pid} {why} and cannot be killed")
 
 
 def _openers(path: Path) -> list[Identity]:

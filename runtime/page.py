@@ -11,7 +11,7 @@ from tagwerk.protocols.errors import ConfigError, LocalProtocolError, Unavailabl
 from tagwerk.runtime import page_layout as at
 from tagwerk.runtime.process import Identity, boot_hash
 from tagwerk.runtime.slot import Slot, SlotView
-from tagwerk.runtime.states import CODES, STATES, PeerState, seen_state
+from tagwerk.runtime.states import CODES, PeerState, seen_state, state_of
 
 __all__ = ["Page", "Peer", "PeerState", "Slot", "SlotView"]
 
@@ -147,14 +147,14 @@ class Page:
             words = self._words
         base = self._bases.get(name)
         if base is None:
-            if words[at.H_COUNT] == len(self._bases):
-                return None
             self._index_new()
-            return self.look(name)
+            base = self._bases.get(name)
+        if base is None:
+            return None
         pid = words[base + at.A_PID]
         incarnation = words[base + at.A_INCARNATION]
-        actor_state = STATES[words[base + at.A_STATE]]
-        node_state = STATES[words[base + at.N_STATE]]
+        actor_state = state_of(words[base + at.A_STATE])
+        node_state = state_of(words[base + at.N_STATE])
         # The pid is 0 while a new process writes itself in: then the node's word counts alone.
         same_process = pid == words[base + at.A_PID] == words[base + at.N_PID]
         return Peer(seen_state(node_state, actor_state, same_process), incarnation, pid)
@@ -180,6 +180,9 @@ class Page:
             return False
         try:
             self._map(descriptor)  # the old map lives as long as a slot given from it
+        except Unavailable:  # of another version, or damaged: nobody is to be believed
+            self._orphaned = True
+            return False
         finally:
             os.close(descriptor)
         return True
@@ -202,19 +205,23 @@ class Page:
         if words[at.H_MAGIC] != at.MAGIC or words[at.H_VERSION] != at.VERSION:
             version = words[at.H_VERSION]
             raise Unavailable(f"{self.path} is not a gauge page of layout {at.VERSION}, it says layout {version}")
-        if status.st_size != at.page_bytes(words[at.H_CAPACITY]):
+        if status.st_size != at.page_bytes(words[at.H_CAPACITY]) or words[at.H_COUNT] > words[at.H_CAPACITY]:
             raise Unavailable(f"{self.path} is cut: {status.st_size} bytes for {words[at.H_CAPACITY]} slots")
         self._memory: mmap = memory
         self._words: memoryview[int] = words
         self._inode: int = status.st_ino
-        self._orphaned = False
+        # What a dead node left, in this boot or before, must not be believed until somebody looks again.
+        self._orphaned = not self.node_is_alive()
         self._bases: dict[str, int] = {}
+        self._indexed = 0
         self._index_new()
 
     def _index_new(self) -> None:
-        for index in range(len(self._bases), self._words[at.H_COUNT]):
+        count = min(self._words[at.H_COUNT], self._words[at.H_CAPACITY])
+        for index in range(self._indexed, count):
             base = at.slot_word(index)
             self._bases[at.decoded(self._memory[base * at.WORD : base * at.WORD + at.NAME_BYTES])] = base
+        self._indexed = count
 
     def _index(self, name: str) -> int:
         return (self._bases[name] - at.HEADER_WORDS) // at.SLOT_WORDS

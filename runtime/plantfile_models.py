@@ -203,6 +203,9 @@ class NodeConfig(Section):
     memory_limit_bytes: Annotated[int, Field(strict=True, ge=16 * MIB)] | None = Field(
         default=None, description="resident memory at which an actor is restarted"
     )
+    cpu_limit_pct: Positive | None = Field(
+        default=None, description="CPU time over a whole period at which an actor is restarted; 100 is one core"
+    )
 
 
 class ExternalConfig(Section):

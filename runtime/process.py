@@ -7,6 +7,7 @@ import ctypes
 import os
 import select
 import signal
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -45,6 +46,25 @@ class Identity:
         """Say whether it hangs in the kernel (state D): it is late, but killing it would not help."""
         fields = _stat_fields(self.pid)
         return fields is not None and fields[0] == "D"
+
+
+def group_members(leaders: Collection[Identity]) -> list[Identity]:
+    """Find who is still in the process groups of these leaders, dead or alive. Costs a look at every process.
+
+    Args:
+        leaders: Each led, or leads, the group of its own pid.
+    """
+    by_pid = {leader.pid: leader for leader in leaders}
+    found: list[Identity] = []
+    for entry in os.scandir("/proc"):
+        fields = _stat_fields(int(entry.name)) if entry.name.isdigit() else None
+        leader = by_pid.get(int(fields[2])) if fields is not None and fields[0] not in "ZX" else None
+        if fields is None or leader is None:
+            continue
+        # A number stays taken while its group has members: if it is another's by now, so are they.
+        if Identity.of(leader.pid) in (leader, None):
+            found.append(Identity(int(entry.name), int(fields[19])))
+    return found
 
 
 def _stat_fields(pid: int) -> list[str] | None:

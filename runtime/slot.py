@@ -8,7 +8,7 @@ from mmap import mmap
 from typing import Final, final
 
 from tagwerk.runtime import page_layout as at
-from tagwerk.runtime.states import CODES, STATES, PeerState, seen_state
+from tagwerk.runtime.states import CODES, PeerState, seen_state, state_of
 
 TRIES: Final = 50  # a writer needs about 1 us; one that was killed in the middle never comes to its end
 _GAUGES: Final = struct.Struct("<6Q")
@@ -216,8 +216,8 @@ class Slot:
 
 def _view(name: str, node_raw: bytes, node_whole: bool, actor_raw: bytes, actor_whole: bool) -> SlotView:
     node, actor = _SLOT.unpack(node_raw), _SLOT.unpack(actor_raw)
-    node_state = _state(node[at.N_STATE]) if node_whole else PeerState.UNKNOWN
-    actor_state = _state(actor[at.A_STATE]) if actor_whole else PeerState.UNKNOWN
+    node_state = state_of(node[at.N_STATE]) if node_whole else PeerState.UNKNOWN
+    actor_state = state_of(actor[at.A_STATE]) if actor_whole else PeerState.UNKNOWN
     same_process = node[at.N_PID] == actor[at.A_PID]
     state = seen_state(node_state, actor_state, same_process)
     if same_process and not actor_whole and state is PeerState.RUNNING:
@@ -251,10 +251,6 @@ def _view(name: str, node_raw: bytes, node_whole: bool, actor_raw: bytes, actor_
         counters=actor[at.A_COUNTERS : at.A_COUNTERS + at.COUNTERS],
         last_words=_text_of(actor_raw, at.A_LAST_WORDS, at.REASON_BYTES),
     )
-
-
-def _state(code: int) -> PeerState:
-    return STATES[code] if code < len(STATES) else PeerState.UNKNOWN
 
 
 def _text_of(raw: bytes, word: int, limit_bytes: int) -> str:

@@ -26,6 +26,11 @@ STATES: Final = tuple(PeerState)
 CODES: Final = MappingProxyType({state: code for code, state in enumerate(STATES)})
 
 
+def state_of(code: int) -> PeerState:
+    """Give the state of a code in a gauge page; what no version has written there is UNKNOWN."""
+    return STATES[code] if code < len(STATES) else PeerState.UNKNOWN
+
+
 class Event(Enum):
     """What happens to a supervised process."""
 

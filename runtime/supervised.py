@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+from collections.abc import Callable
 from typing import final
 
 from tagwerk.runtime.child import EX_CONFIG
@@ -31,9 +32,12 @@ class Supervised:
         slot: Its slot, of which the node's half is kept up to date.
         restarts: Its record of failures.
         count: How often it was restarted and given up before this node.
+        keep: Called with the count when it has to be durable before anybody sees it in the slot.
     """
 
-    def __init__(self, spec: ChildSpec, slot: Slot, restarts: Restarts, count: Count) -> None:
+    def __init__(
+        self, spec: ChildSpec, slot: Slot, restarts: Restarts, count: Count, keep: Callable[[Count], None]
+    ) -> None:
         self.spec = spec
         self.slot = slot
         self.state = PeerState.STOPPED
@@ -42,10 +46,12 @@ class Supervised:
         self.wanted = True
         self.passed = False  # the first start of those that need it does not wait for it any more
         self.forks = 0
-        self.restarts, self.fatals = count
+        self.restarts, self.fatals, _ = count
         self.reason = ""
         self._record = restarts
+        self._keep = keep
         self._since_ns = 0
+        self._ready_ns = 0  # since when this process is ready, 0: it is not
         self._grace_ns = 0
         self._retry_at_ns = 0
         self._kill_at_ns = 0
@@ -60,7 +66,7 @@ class Supervised:
     @property
     def count(self) -> Count:
         """How often it was restarted and given up, ever."""
-        return Count(self.restarts, self.fatals)
+        return Count(self.restarts, self.fatals, self._record.on_trial)
 
     def is_due(self, now_ns: int) -> bool:
         """Say whether it is to be forked now, but for the order of the first start."""
@@ -81,6 +87,7 @@ class Supervised:
         self.forks += 1
         self._grace_ns = now_ns
         self._retry_at_ns = 0
+        self._ready_ns = 0
         self._killed_for = ""
         self._move(Event.FORKED, now_ns, self.reason)
 
@@ -90,12 +97,14 @@ class Supervised:
             return
         if self.state is PeerState.STARTING and self._is_ready(now_ns):
             self.passed = True
+            self._ready_ns = now_ns
             self._move(Event.READY, now_ns, self.reason)
         elif self.state in (PeerState.STARTING, PeerState.RUNNING):
             self._end_if_hung(now_ns)
         elif self.state is PeerState.STOPPING and now_ns >= self._kill_at_ns:
             kill_group(self.process.pid)
-        if self.state is PeerState.RUNNING and self._record.proven(now_ns - self._since_ns):
+        if self.state is PeerState.RUNNING and self._record.proven(now_ns - self._ready_ns):
+            self._keep(self.count)
             self._publish()
 
     def give_time(self, now_ns: int) -> None:
@@ -127,12 +136,13 @@ class Supervised:
         self.passed = True
         if forgive:
             self._record.forgive()
+            self._keep(self.count)
         if self.state in (PeerState.BACKOFF, PeerState.FATAL):
             self._retry_at_ns = now_ns
             self._publish()
 
-    def ended(self, now_ns: int) -> bool:
-        """Reap its process. Give whether a new FATAL is to be counted durably."""
+    def ended(self, now_ns: int) -> None:
+        """Reap its process, and judge its end."""
         process = self.process
         assert process is not None, "only a process that was forked is watched"
         # Before the leader is reaped, while its number cannot be another's: whatever it left behind in its group.
@@ -141,20 +151,24 @@ class Supervised:
         self.process = None
         if self.state is PeerState.STOPPING:
             self._move(Event.ENDED, now_ns, "")
-            return False
+            return
         reason = self._why(process.pid, code)
+        beat_ns = self.slot.beat_of(process.pid)[0] if self.state is PeerState.HUNG else now_ns
         verdict = self._record.ended(
             now_ns,
-            now_ns - self._since_ns if self.state is PeerState.RUNNING else 0,
+            max(beat_ns - self._ready_ns, 0) if self._ready_ns else 0,
             config_error=code == EX_CONFIG and not self._killed_for,
             jitter=random.random(),
+            silent_ns=now_ns - max(beat_ns, self._grace_ns),
         )
         self._retry_at_ns = 0 if verdict.retry_after_ns is None else now_ns + verdict.retry_after_ns
         self.fatals += verdict.counts and verdict.event is Event.GAVE_UP
         self.passed |= verdict.event is Event.GAVE_UP
         _log.error("%s %s; %s", self.spec.name, reason, _outlook(verdict.event, verdict.retry_after_ns))
+        if verdict.counts and verdict.event is Event.GAVE_UP:
+            # Events and alarms go by this number: once it was seen it must not come again, whoever dies.
+            self._keep(self.count)
         self._move(verdict.event, now_ns, reason)
-        return verdict.event is Event.GAVE_UP and verdict.counts
 
     def _why(self, pid: int, code: int) -> str:
         if self._killed_for:

@@ -44,9 +44,9 @@ home={home}
 programs=main
 
 ; Exit 0: stopped as asked; 2: the plant file is wrong, and trying again would not help. All else is an accident.
-; The node stops its actors itself, in order: supervisord must not signal them.
+; The node stops its actors itself, in order: supervisord signals the node's keeper alone, until its patience ends.
 [program:main]
-command={python} -P -m tagwerk.runtime.node --home {home_word} --plant {plant_word}
+command={python} -P -m tagwerk.runtime.node_keeper --home {home_word} --plant {plant_word}
 environment=OPENBLAS_NUM_THREADS="1"
 startsecs=1
 startretries=1000000
@@ -55,7 +55,7 @@ exitcodes=0,2
 stopsignal=TERM
 stopwaitsecs=30
 stopasgroup=false
-killasgroup=false
+killasgroup=true
 redirect_stderr=true
 stdout_logfile={state}/supervisord-node.log
 stdout_logfile_maxbytes=1MB

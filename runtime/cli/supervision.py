@@ -56,11 +56,12 @@ def find(home: Home) -> Running | None:
     node = _node_of(home)
     if node is not None:
         try:
-            parent = psutil.Process(node.pid).parent()
-            if parent is not None and _is_supervisord(parent):
-                supervisor = Identity.of(parent.pid)
-                children = [child.pid for child in parent.children()]
-                return Running(node, supervisor, alone=children == [node.pid])
+            below = psutil.Process(node.pid)
+            for parent in below.parents()[:2]:  # between them is the node's keeper
+                if _is_supervisord(parent):
+                    children = [child.pid for child in parent.children()]
+                    return Running(node, Identity.of(parent.pid), alone=children == [below.pid])
+                below = parent
         except psutil.Error:  # it ended meanwhile; then its pid file counts
             node = _node_of(home)
     supervisor = next(filter(None, map(_by_pid_file, _folders(home))), None)

@@ -140,7 +140,8 @@ class Watcher:
             rows = status_rows(self._home, sample_s=sample_s)
             node_pid = next((row["pid"] for row in rows if row["kind"] == "node"), None)
             # Until the new node has made its page, that of an older one may still be there.
-            ours = node_pid is not None and psutil.Process(node_pid).ppid() == self._supervisord.process.pid
+            above = psutil.Process(node_pid).parents() if node_pid is not None else []
+            ours = self._supervisord.process.pid in [process.pid for process in above]
         except (Unavailable, psutil.Error):
             return []
         return rows if ours else []

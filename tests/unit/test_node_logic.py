@@ -126,3 +126,21 @@ def test_an_actor_is_believed_only_about_itself() -> None:
     assert seen_state(s.RUNNING, s.STOPPING, True) is s.STOPPING
     assert seen_state(s.HUNG, s.RUNNING, True) is s.HUNG
     assert seen_state(s.FATAL, s.RUNNING, True) is s.FATAL
+
+
+def test_who_hangs_at_every_start_fails_too_often_however_long_each_hang_lasts() -> None:
+    record = Restarts(restarts=2, period_s=30)
+    silent_ns = 60 * NS_PER_S
+    verdicts = [
+        record.ended(at_s * NS_PER_S, 0, config_error=False, jitter=MIDDLE, silent_ns=silent_ns)
+        for at_s in (61, 122, 183)
+    ]
+    assert [verdict.event for verdict in verdicts] == [Event.ENDED, Event.ENDED, Event.GAVE_UP]
+
+
+def test_what_was_given_up_under_an_earlier_node_is_the_same_trouble() -> None:
+    record = Restarts(restarts=5, period_s=30, on_trial=True)
+    verdict = end(record, 1)
+    assert (verdict.event, verdict.counts, after_s(verdict)) == (Event.GAVE_UP, False, 60)
+    assert record.proven(30 * NS_PER_S)
+    assert end(record, 1000).event is Event.ENDED

@@ -183,3 +183,61 @@ def test_a_cut_page_is_refused(page: Page, path: Path) -> None:
 def test_no_page_is_no_node(path: Path) -> None:
     with pytest.raises(Unavailable, match="no node is up"):
         Page.open(path)
+
+
+def words_of(path: Path, **changed: int) -> bytes:
+    raw = bytearray(path.read_bytes())
+    words = memoryview(raw).cast("Q")
+    for name, value in changed.items():
+        words[getattr(at, name)] = value
+    return bytes(raw)
+
+
+def test_a_page_of_another_layout_is_refused_and_leads_nobody_astray(page: Page, path: Path) -> None:
+    slot = page.slot("cvt/0")
+    slot.attach(pid=7, incarnation=3, mono_ns=100)
+    say(slot, PeerState.RUNNING)
+    reader = Page.open(path)
+    assert reader.look("cvt/0") == Peer(PeerState.RUNNING, 3, 7)
+    newer = path.with_suffix(".newer")
+    newer.write_bytes(words_of(path, H_VERSION=at.VERSION + 1))
+    newer.replace(path)
+    with pytest.raises(Unavailable, match=f"says layout {at.VERSION + 1}"):
+        Page.open(path)
+    assert not reader.reopen_if_replaced()
+    assert reader.look("cvt/0") == Peer(PeerState.UNKNOWN, 0, 0)
+
+
+def test_a_page_of_another_boot_is_not_believed(page: Page, path: Path) -> None:
+    slot = page.slot("cvt/0")
+    slot.attach(pid=7, incarnation=3, mono_ns=100)
+    say(slot, PeerState.RUNNING)
+    path.write_bytes(words_of(path, H_BOOT=12345))  # the node's pid and start time may well have come again
+    reader = Page.open(path)
+    assert not reader.node_is_alive()
+    assert reader.look("cvt/0") == Peer(PeerState.UNKNOWN, 0, 0)
+
+
+def test_what_a_dead_node_left_is_not_believed_at_the_first_look(path: Path) -> None:
+    left = Page.create(path, NAMES, Identity(2**22 + 1, 5))
+    slot = left.slot("cvt/0")
+    slot.attach(pid=7, incarnation=3, mono_ns=100)
+    say(slot, PeerState.RUNNING)
+    assert Page.open(path).look("cvt/0") == Peer(PeerState.UNKNOWN, 0, 0)
+
+
+def test_a_state_that_nobody_knows_is_unknown(page: Page) -> None:
+    slot = page.slot("cvt/0")
+    slot.attach(pid=7, incarnation=3, mono_ns=100)
+    say(slot, PeerState.RUNNING)
+    page._words[slot._at + at.N_STATE] = 2**64 - 1
+    assert page.look("cvt/0") == Peer(PeerState.UNKNOWN, 3, 7)
+    assert slot.read().state is PeerState.UNKNOWN
+
+
+def test_more_slots_than_there_is_room_for_are_refused_or_not_seen(page: Page, path: Path) -> None:
+    page._words[at.H_COUNT] = 2**40
+    assert page.look("cvt/7") is None
+    assert page.names()[: len(NAMES)] == tuple(NAMES)
+    with pytest.raises(Unavailable, match="cut"):
+        Page.open(path)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 HEADER_LIMIT_BYTES: Final = 262_144
 """An acknowledgement that lists every sample of a full frame as refused fits."""
 
+ASKER_HEADER_LIMIT_BYTES: Final = 4_096
+"""What an asker or a writer has to say in a header is short: nothing longer is looked at."""
+
 BELL_TOPIC: Final = b"\0bell\0\0\0"
 """The topic of a shard's bell: an empty frame after each flush. Eight bytes, as all topics."""
 
@@ -200,22 +203,22 @@ def pack_feed_header(revision: int, incarnation: int, after: int, upto: int, rec
     return pack([VERSION, 0, revision, incarnation, after, upto, received_ns, beat])
 
 
-def read_header(data: bytes | memoryview) -> Any:
+def read_header(data: bytes | memoryview, *, max_bytes: int = HEADER_LIMIT_BYTES) -> Any:
     """Bytes to the header of its kind: a subclass of `Header`.
 
     Raises:
-        RemoteProtocolError: Not a header, of another version, or of an unknown kind.
+        RemoteProtocolError: Not a header, too long, of another version, or of an unknown kind.
     """
-    value = unpack(data, max_bytes=HEADER_LIMIT_BYTES, max_depth=None)
+    value = unpack(data, max_bytes=max_bytes, max_depth=None)
     if type(value) is not list or len(value) < 2:
         msg = "a header is [version, kind, ...]"
         raise RemoteProtocolError(msg)
     if value[0] != VERSION:
-        msg = f"the peer speaks version {value[0]!r}, we speak {VERSION}"
+        msg = f"the peer speaks version {value[0]!r:.40}, we speak {VERSION}"
         raise RemoteProtocolError(msg)
     cls = _HEADERS.get(value[1]) if type(value[1]) is int else None
     if cls is None:
-        msg = f"no frame is of kind {value[1]!r}"
+        msg = f"no frame is of kind {value[1]!r:.40}"
         raise RemoteProtocolError(msg)
     try:
         return msgspec.convert(value, cls)
@@ -224,13 +227,13 @@ def read_header(data: bytes | memoryview) -> Any:
         raise RemoteProtocolError(msg) from error
 
 
-def read_link_header(data: bytes | memoryview) -> Any:
+def read_link_header(data: bytes | memoryview, *, max_bytes: int = HEADER_LIMIT_BYTES) -> Any:
     """As `read_header`, for the two sending lanes, where every header names a session.
 
     Raises:
         RemoteProtocolError: As `read_header`; or a feed header, which does not belong there.
     """
-    header = read_header(data)
+    header = read_header(data, max_bytes=max_bytes)
     if isinstance(header, FeedHeader):
         msg = "a feed header came on a sending lane"
         raise RemoteProtocolError(msg)

@@ -23,10 +23,14 @@ class DeadLetter(Record, frozen=True):
 
 
 class DeadLetters(Message, frozen=True):
-    """The newest dead letters, oldest first, and how many there were in all."""
+    """The newest dead letters, oldest first, and how many there were in all.
+
+    `counts`: how many there were of each sort: the word or two before the colon of their reasons.
+    """
 
     total: int
     letters: tuple[DeadLetter, ...]
+    counts: tuple[tuple[str, int], ...] = ()
 
 
 class Event(Record, frozen=True):

@@ -319,8 +319,10 @@ class Actor(pykka.Actor):
 
     def _answer(self, message: Message, sender: Sender) -> Message | Later | None:
         if isinstance(message, GetDeadLetters):
-            letters = list(self.dead_letters.letters)[-max(1, message.limit) :]
-            return DeadLetters(self.dead_letters.total, tuple(letters))
+            box = self.dead_letters
+            return DeadLetters(
+                box.total, tuple(box.letters[-max(1, message.limit) :]), tuple(sorted(box.counts.items()))
+            )
         if isinstance(message, ReadOutbox) and self.outbox is not None:
             return self.outbox.page(message.after, message.limit, message.box)
         return self.on_message(message, sender)

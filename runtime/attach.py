@@ -6,62 +6,36 @@ One thread of ours owns the sockets and answers beats, so a slow script does not
 from __future__ import annotations
 
 import getpass
-import math
 import os
 import re
 import secrets
 import socket as sockets
-import time
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, final
 
-from tagwerk.protocols import history as h
 from tagwerk.protocols.alarms import AckAlarm, AlarmAcked, AlarmList, AlarmRow, GetAlarms
-from tagwerk.protocols.errors import (
-    ConfigError,
-    NotSent,
-    PeerDown,
-    Refused,
-    RefusedCode,
-    TagwerkError,
-    Timeout,
-    Unavailable,
-    Unknown,
-)
+from tagwerk.protocols.errors import ConfigError, Refused, RefusedCode, Unavailable
 from tagwerk.protocols.message import Message
 from tagwerk.protocols.names import compile_globs, glob_problem, is_glob
-from tagwerk.protocols.samples import TYPE_NAMES, Samples, TagValue, ValueType, decode, make
-from tagwerk.protocols.tags import (
-    Definitions,
-    GetDefinitions,
-    ReadTags,
-    TagDef,
-    TagStates,
-    WriteTag,
-)
-from tagwerk.runtime.attach_engine import Engine, fail, settle
-from tagwerk.runtime.attach_publish import PublishQueue, judge_ticket
-from tagwerk.runtime.attach_values import as_ns, has_none, in_unit, joined, nearest, written
+from tagwerk.protocols.samples import Samples, TagValue
+from tagwerk.protocols.tags import Definitions, GetDefinitions, ReadTags, TagDef, TagStates, WriteTag
+from tagwerk.runtime.attach_ask import Asker
+from tagwerk.runtime.attach_engine import Engine, result_of, settle
+from tagwerk.runtime.attach_history import history_of
+from tagwerk.runtime.attach_publish import PublishQueue, judge_ticket, judged
+from tagwerk.runtime.attach_values import as_ns, batch_of, in_unit, nearest, written
 from tagwerk.runtime.attach_watch import TagWatch
 from tagwerk.runtime.definitions import DefinitionTable
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.publisher import with_catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from concurrent.futures import Future
     from datetime import datetime
 
-    from tagwerk.runtime.control import Outcome
-    from tagwerk.runtime.publisher import Ticket
-
-T = TypeVar("T")
 R = TypeVar("R", bound=Message)
 
-ASK_AGAIN_S: Final = 0.002
-"""A question to an actor that is being restarted is asked again so soon."""
 _WRITER: Final = re.compile(r"[a-z0-9_]{1,60}")
 
 
@@ -72,7 +46,7 @@ class Plant:
     def __init__(self, home: Home, writer: str | None, timeout_s: float) -> None:
         who = writer if writer is not None else f"anon_{secrets.token_hex(6)}"
         self._engine = Engine(home, f"attach/{who}")
-        self._timeout_s = timeout_s
+        self._asker = Asker(self._engine, timeout_s)
         self._watches: list[TagWatch] = []
         self.user = _user()
         self.host = sockets.gethostname()
@@ -107,60 +81,16 @@ class Plant:
     # --- asking ------------------------------------------------------------------------------------------------------
 
     def ask(self, actor: str, message: Message, timeout_s: float | None = None) -> Message:
-        """Ask an actor once.
-
-        Raises:
-            Refused: A clear no.
-            NotSent: Certainly not done.
-            Unknown: It was handed over, and no answer came.
-        """
-        try:
-            return self._ask(actor, message, timeout_s, again=False)
-        except (Timeout, PeerDown) as error:
-            raise Unknown(str(error)) from error
+        """Ask an actor once. See `Asker.ask`."""
+        return self._asker.ask(actor, message, timeout_s)
 
     def query(self, actor: str, message: Message, reply: type[R], timeout_s: float | None = None) -> R:
-        """Ask a question, again if the actor is just being restarted.
-
-        Raises:
-            Refused: A clear no.
-            Unavailable: No answer within the time.
-        """
-        answer = self._ask(actor, message, timeout_s, again=True)
-        if not isinstance(answer, reply):
-            msg = f"{actor} answered {type(answer).__name__} to {type(message).__name__}"
-            raise Unavailable(msg)
-        return answer
+        """Ask a question, again if the actor is just being restarted. See `Asker.query`."""
+        return self._asker.query(actor, message, reply, timeout_s)
 
     def call(self, actor: str, message: Message, timeout_s: float | None = None) -> Message:
         """Send any message to any actor and wait for its reply. See `ask`."""
         return self.ask(actor, message, timeout_s)
-
-    def _ask(self, actor: str, message: Message, timeout_s: float | None, *, again: bool) -> Message:
-        limit_s = self._timeout_s if timeout_s is None else timeout_s
-        return _result(self._ask_future(actor, message, limit_s, again=again), limit_s)
-
-    def _ask_future(self, actor: str, message: Message, limit_s: float, *, again: bool) -> Future[Message]:
-        engine = self._engine
-        until = time.monotonic() + limit_s
-
-        def work(future: Future[Message]) -> None:
-            def answered(outcome: Outcome) -> None:
-                left_s = until - time.monotonic()
-                if isinstance(outcome, TagwerkError):
-                    lost = isinstance(outcome, (NotSent, PeerDown))
-                    if again and lost and left_s > 0.02 and engine.directory.peer(actor) is not None:
-                        engine.reactor.after(ASK_AGAIN_S, partial(work, future))
-                    elif again and isinstance(outcome, NotSent):
-                        fail(future, Unavailable(str(outcome)))
-                    else:
-                        fail(future, outcome)
-                else:
-                    settle(future, outcome)
-
-            engine.peers.ask(actor, message, answered, max(0.001, until - time.monotonic()))
-
-        return engine.call(work)
 
     # --- definitions -------------------------------------------------------------------------------------------------
 
@@ -260,18 +190,8 @@ class Plant:
         count = len(values)
         every = [names] * count if isinstance(names, str) else list(names)
         definitions = {name: self.definition(name) for name in dict.fromkeys(every)}
-        kinds = {tag.type for tag in definitions.values()}
-        if len(kinds) > 1:
-            text = f"the tags are of different types ({', '.join(sorted(kinds))}): one batch a type"
-            raise Refused(RefusedCode.WRONG_TYPE, text, every[0])
-        kind = TYPE_NAMES[kinds.pop()] if kinds else ValueType.FLOAT
         now = self._engine.clock.now_ns() if times is None else times
-        given = [math.nan if value is None else value for value in values] if has_none(kind, values) else values
-        try:
-            batch = make(kind, [definitions[name].handle for name in every], given, now, quality)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise Refused(RefusedCode.WRONG_TYPE, f"{every[0] if every else ''}: {error}") from error
-        return with_catalog(batch, self._table)
+        return with_catalog(batch_of([definitions[name] for name in every], values, now, quality), self._table)
 
     def publish(self, samples: Samples, *, timeout_s: float | None = None, backfill: bool = False) -> None:
         """Publish measured values that this process owns; returns when they are in the shards' journals.
@@ -282,25 +202,27 @@ class Plant:
             WindowFull: The shards took nothing within the time.
             Timeout: Sent, but not acknowledged within the time; they are sent again until they are.
         """
-        limit_s = self._timeout_s if timeout_s is None else timeout_s
-        ticket = _result(self._publishes.put(samples, limit_s, backfill=backfill), limit_s + 1.0)
+        limit_s = self._asker.timeout_s if timeout_s is None else timeout_s
+        ticket = result_of(self._publishes.put(samples, limit_s, backfill=backfill), limit_s + 1.0)
         judge_ticket(ticket, self._table)
 
     def publish_soon(self, samples: Samples, *, timeout_s: float | None = None, backfill: bool = False) -> Future[None]:
         """Publish without waiting: the future ends as `publish` would. Many may be out at a time."""
-        limit_s = self._timeout_s if timeout_s is None else timeout_s
-        outcome: Future[None] = Future()
+        limit_s = self._asker.timeout_s if timeout_s is None else timeout_s
+        return judged(self._publishes.put(samples, limit_s, backfill=backfill), self._table)
 
-        def judged(future: Future[Ticket]) -> None:
-            try:
-                judge_ticket(future.result(), self._table)
-            except TagwerkError as error:
-                outcome.set_exception(error)
-            else:
-                outcome.set_result(None)
+    def on_lost(self, call: Callable[[], object] | None) -> None:
+        """Call this when the plant had taken this process for lost, and hears it again: publish all that you own.
 
-        self._publishes.put(samples, limit_s, backfill=backfill).add_done_callback(judged)
-        return outcome
+        A process that is stopped, or that the plant does not hear, for longer than 3 s is lost: what it publishes turns
+        Bad, and stays so until it is published again, because only you know whether the old values still hold. It is
+        called once for each such time, in a thread of its own, and may publish. Without it, there is a warning in the
+        log `tagwerk.attach`.
+
+        Args:
+            call: What to do; None: nothing more than the warning.
+        """
+        self._publishes.on_lost = call
 
     def watch(self, *globs: str, mode: Literal["latest", "every"] = "latest") -> TagWatch:
         """Follow the tags that match: the first batches are the snapshot, then every change.
@@ -352,21 +274,11 @@ class Plant:
         """
         names = [tags] if isinstance(tags, str) else list(tags)
         span = (as_ns(start), as_ns(end))
-        return {name: self._history_of(self.definition(name), span, limit, bounds, newest) for name in names}
-
-    def _history_of(self, tag: TagDef, span: tuple[int, int], limit: int | None, bounds: bool, newest: bool) -> Samples:
-        batches: list[Samples] = []
-        after, left = 0, limit or 0
-        while True:
-            question = h.GetHistory(tag.handle, *span, left, after, bounds, newest)
-            page = self.query("historian/0", question, h.HistoryPage)
-            found = [batch for frame in page.frames for batch in decode(frame)]
-            batches.extend(found)
-            if limit is not None:
-                left -= sum(map(len, found))
-            if page.next_after is None or (limit is not None and left <= 0):
-                return with_catalog(joined(tag, batches), self._table)
-            after = page.next_after
+        wanted = {name: self.definition(name) for name in names}
+        return {
+            name: with_catalog(history_of(self._asker, tag, span, limit, bounds, newest), self._table)
+            for name, tag in wanted.items()
+        }
 
     def alarms(self, *, only_open: bool = False, names: Iterable[str] = ()) -> list[AlarmRow]:
         """The alarms of the plant and how they stand."""
@@ -383,15 +295,6 @@ class Plant:
             msg = f"alarms/0 answered {type(reply).__name__}"
             raise Unavailable(msg)
         return reply.alarm
-
-
-def _result(future: Future[T], limit_s: float) -> T:
-    """Wait for what the client's thread settles; it settles all by itself, the limit is for a thread that is stuck."""
-    try:
-        return future.result(limit_s + 2.0)
-    except FutureTimeout as error:
-        msg = f"the client's thread did not answer within {limit_s + 2.0:g} s"
-        raise Timeout(msg) from error
 
 
 def _user() -> str:

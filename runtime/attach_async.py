@@ -58,6 +58,14 @@ class AsyncPlant:
         """Publish measured values; returns when they are journaled."""
         await _run(lambda: self.plant.publish(samples, timeout_s=timeout_s))
 
+    def on_lost(self, call: Callable[[], object] | None) -> None:
+        """Call this, in the event loop, when the plant had taken this process for lost. See `Plant.on_lost`."""
+        if call is None:
+            self.plant.on_lost(None)
+            return
+        loop = asyncio.get_running_loop()
+        self.plant.on_lost(lambda: loop.call_soon_threadsafe(call))
+
     async def history(
         self, tags: str | Iterable[str], start: datetime | int, end: datetime | int, *, limit: int | None = None
     ) -> dict[str, Samples]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from tagwerk.protocols.errors import TagwerkError, Unavailable
+from tagwerk.protocols.errors import TagwerkError, Timeout, Unavailable
 from tagwerk.runtime.clock import SystemClock
 from tagwerk.runtime.control import Peers
 from tagwerk.runtime.dead_letters import DeadLetterBox
@@ -26,6 +27,8 @@ T = TypeVar("T")
 IDLE_NS: Final = 200_000_000
 LOOK_S: Final = 1.0
 """How often it is seen whether the node has died: a node that was killed cannot say so in its page."""
+STUCK_S: Final = 2.0
+"""What a call is due to be answered by, and so much more: then the thread is stuck."""
 
 
 class Engine:
@@ -107,3 +110,16 @@ def fail(future: Future[Any], error: BaseException) -> None:
     """Give a future its error, unless it has a result."""
     if not future.done():
         future.set_exception(error)
+
+
+def result_of(future: Future[T], limit_s: float) -> T:
+    """Wait for what the client's thread settles; it settles all by itself, the limit is for a thread that is stuck.
+
+    Raises:
+        Timeout: It is stuck.
+    """
+    try:
+        return future.result(limit_s + STUCK_S)
+    except FutureTimeout as error:
+        msg = f"the client's thread did not answer within {limit_s + STUCK_S:g} s"
+        raise Timeout(msg) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections import deque
 from concurrent.futures import Future
@@ -15,6 +17,8 @@ from tagwerk.runtime.attach_engine import Engine, fail, settle
 from tagwerk.runtime.publisher import Publisher, Ticket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tagwerk.protocols.samples import Samples
     from tagwerk.runtime.definitions import DefinitionTable
 
@@ -24,6 +28,10 @@ CHUNK_ROWS: Final = 50_000
 RETRY_S: Final = 0.001
 LOOK_S: Final = 0.05
 """How often deadlines are looked at."""
+TELL_S: Final = 0.2
+"""Several shards take a writer for lost at about the same time: it is told once."""
+
+_log = logging.getLogger("tagwerk.attach")
 
 
 @dataclass(slots=True)
@@ -63,6 +71,9 @@ class PublishQueue:
         self._line: deque[_Publish] = deque()
         self._out: list[_Publish] = []
         self._retrying = False
+        self._lost = False
+        self.on_lost: Callable[[], object] | None = None
+        """What the script does when it was taken for lost."""
 
     def put(self, samples: Samples, limit_s: float, *, backfill: bool) -> Future[Ticket]:
         """Publish behind all that was put before. The future ends with the ticket, or with why it was not taken."""
@@ -124,8 +135,21 @@ class PublishQueue:
                 self._writer, engine.reactor, engine.directory, self._table.shard_of, shards,
                 incarnation=life, named=self._named,
             )  # fmt: skip
+            self._publisher.on_reborn = self._reborn
             engine.reactor.every(LOOK_S, self._look)
         return self._publisher
+
+    def _reborn(self) -> None:
+        if not self._lost:
+            self._lost = True
+            self._engine.reactor.after(TELL_S, self._tell)
+
+    def _tell(self) -> None:
+        self._lost = False
+        todo = "on_lost is called" if self.on_lost is not None else "publish it again (see Plant.on_lost)"
+        _log.warning("%s was taken for lost, what it owns is Bad until it is published: %s", self._writer, todo)
+        if self.on_lost is not None:  # in a thread of its own: a blocking call in this one would wait for itself
+            threading.Thread(target=self.on_lost, name="tagwerk on_lost", daemon=True).start()
 
     def _look(self) -> None:
         """Whose time is over, is told; what was handed over is sent again all the same until it is taken."""
@@ -150,6 +174,22 @@ _REASONS: Final = {
     "NotOwner": "another source owns it",
     "BadValue": "the batch was malformed",
 }
+
+
+def judged(future: Future[Ticket], table: DefinitionTable) -> Future[None]:
+    """A future that ends as `judge_ticket` does, when the publish is acknowledged."""
+    outcome: Future[None] = Future()
+
+    def judge(done: Future[Ticket]) -> None:
+        try:
+            judge_ticket(done.result(), table)
+        except TagwerkError as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    future.add_done_callback(judge)
+    return outcome
 
 
 def judge_ticket(ticket: Ticket, table: DefinitionTable) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tagwerk.protocols.errors import NotSent, Refused, RefusedCode, Unknown
+from tagwerk.protocols.errors import NotJournaled, NotSent, Refused, RefusedCode, Unknown
 from tagwerk.protocols.samples import TYPE_NAMES, Samples, TagValue, ValueType, concatenate, make
 from tagwerk.protocols.tags import TagDef, TagWritten, WriteNotSent, WriteUnknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from tagwerk.protocols.message import Message
@@ -25,8 +26,11 @@ def written(tag: TagDef, reply: Message) -> TagValue:
     Raises:
         NotSent: Certainly not done.
         Unknown: Nobody knows.
+        NotJournaled: It is done and current, and history does not have it.
     """
     if isinstance(reply, TagWritten):
+        if reply.not_journaled:
+            raise NotJournaled(f"{tag.name} is written, but the journal is full: history does not have it")
         return TagValue(tag.name, reply.value, tag.unit, reply.quality, reply.time_ns, reply.time_ns)
     if isinstance(reply, WriteNotSent):
         raise NotSent(f"{tag.name}: {reply.message}")
@@ -53,8 +57,25 @@ def in_unit(tag: TagDef, value: float | int | bool | str, unit: str | None) -> f
         raise Refused(error.code, f"{tag.name} is in {tag.unit}: {error.message}", tag.name) from error
 
 
-def has_none(kind: ValueType, values: Any) -> bool:
-    """Whether some of these values for a float tag are None."""
+def batch_of(tags: Sequence[TagDef], values: Any, times: Any, quality: Any) -> Samples:
+    """A batch of these tags' type; None among values of floats is NaN.
+
+    Raises:
+        Refused: The tags are of different types, or the values of another one.
+    """
+    kinds = {tag.type for tag in tags}
+    if len(kinds) > 1:
+        text = f"the tags are of different types ({', '.join(sorted(kinds))}): one batch a type"
+        raise Refused(RefusedCode.WRONG_TYPE, text, tags[0].name)
+    kind = TYPE_NAMES[kinds.pop()] if kinds else ValueType.FLOAT
+    given = [math.nan if value is None else value for value in values] if _has_none(kind, values) else values
+    try:
+        return make(kind, [tag.handle for tag in tags], given, times, quality)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise Refused(RefusedCode.WRONG_TYPE, f"{tags[0].name if tags else ''}: {error}") from error
+
+
+def _has_none(kind: ValueType, values: Any) -> bool:
     return kind is ValueType.FLOAT and not isinstance(values, np.ndarray) and any(value is None for value in values)
 
 

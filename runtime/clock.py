@@ -57,3 +57,7 @@ class ManualClock:
         step_ns = round(seconds * NS_PER_S)
         self._now_ns += step_ns
         self._mono_ns += step_ns
+
+    def step_wall(self, seconds: float) -> None:
+        """Set the wall clock forward or back, as an operator or NTP does; the monotonic time stays."""
+        self._now_ns += round(seconds * NS_PER_S)

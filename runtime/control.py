@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from tagwerk.protocols.errors import (
@@ -19,14 +20,14 @@ from tagwerk.protocols.errors import (
     TagwerkError,
     Timeout,
 )
-from tagwerk.protocols.frames import Kind, pack_header, read_link_header
+from tagwerk.protocols.frames import DroppedHeader, Kind, pack_header, read_link_header
 from tagwerk.protocols.link import SendWindow
 from tagwerk.protocols.message import Message, Refusal, decode_message, encode_message
 from tagwerk.protocols.plantwide import DeadLetter
 from tagwerk.runtime.dead_letters import DeadLetterBox
 from tagwerk.runtime.directory import Directory
 from tagwerk.runtime.reactor import SECOND_NS
-from tagwerk.runtime.transport import CONTROL_LIMIT_BYTES
+from tagwerk.runtime.transport import REQUEST_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,15 +48,14 @@ class _Outgoing:
     message_type: str
     body: bytes
     token: int
-    deadline_ns: int
+    settled: bool = False
+    """Its sender knows already what became of it."""
 
 
 @dataclass(slots=True)
 class _Waiting:
     peer: str
     then: Callable[[Outcome], None]
-    number: int
-    deadline_ns: int
     timer: Timer | None = None
 
 
@@ -102,7 +102,7 @@ class Peers:
         try:
             self._send(to, message, Kind.TELL, 0, timeout_s)
         except TagwerkError as error:
-            self._bury(to, type(message).__name__, f"not done: {error}", 0)
+            self.bury(to, type(message).__name__, f"not done: {error}", 0)
 
     def ask(self, to: str, message: Message, then: Callable[[Outcome], None], timeout_s: float = 5.0) -> None:
         """Send and have `then` called exactly once, later: with the reply, or with an error.
@@ -111,12 +111,13 @@ class Peers:
         """
         token = self._next_token
         self._next_token += 1
-        deadline_ns = self._clock.mono_ns() + int(timeout_s * SECOND_NS)
-        waiting = _Waiting(to, then, 0, deadline_ns)
+        waiting = _Waiting(to, then)
         try:
             # Sent before it waits: a peer found restarted here ends what waits for its predecessor, not this.
-            waiting.number = self._send(to, message, Kind.ASK, token, timeout_s)
+            self._send(to, message, Kind.ASK, token, timeout_s)
         except TagwerkError as error:
+            if isinstance(error, MailboxFull):
+                self.bury(to, type(message).__name__, f"not done: {error}", 0)
             failed = error if isinstance(error, NotSent) else NotSent(str(error))
             failed.__cause__ = None if failed is error else error
             self._reactor.after(0, lambda: then(failed))
@@ -124,7 +125,7 @@ class Peers:
         self._waiting[token] = waiting
         waiting.timer = self._reactor.after(timeout_s, lambda: self._expire(token))
 
-    def _send(self, to: str, message: Message, kind: Kind, token: int, timeout_s: float) -> int:
+    def _send(self, to: str, message: Message, kind: Kind, token: int, timeout_s: float) -> None:
         link = self._link(to)
         if link.window.full:
             msg = f"{to}: {WINDOW} messages wait for their receipts"
@@ -134,17 +135,16 @@ class Peers:
         except (OverflowError, ValueError, TypeError) as error:  # an int past 64 bits, half a surrogate pair
             msg = f"{type(message).__name__} cannot be encoded: {error}"
             raise NotSent(msg) from error
-        if len(body) > CONTROL_LIMIT_BYTES:
-            msg = f"{type(message).__name__} of {len(body)} bytes is too large for {to}"
+        if len(body) > REQUEST_LIMIT_BYTES:
+            msg = f"{type(message).__name__} of {len(body)} bytes: {to} takes at most {REQUEST_LIMIT_BYTES}"
             raise NotSent(msg)
         deadline_ns = self._clock.mono_ns() + int(timeout_s * SECOND_NS)
         tail = (link.incarnation, deadline_ns, self._name, token)
-        number = link.window.push(_Outgoing(tail, kind, type(message).__name__, body, token, deadline_ns))
+        link.window.push(_Outgoing(tail, kind, type(message).__name__, body, token))
         self._flush(link)
         self._reactor.touched()
         if self._poll is None:
             self._poll = self._reactor.every(self.POLL_S, self._look_after)
-        return number
 
     def _link(self, to: str) -> _PeerLink:
         seen = self._directory.peer(to)
@@ -190,30 +190,41 @@ class Peers:
             try:
                 self._receive(link, frames)
             except RemoteProtocolError as error:
-                self._bury(link.name, "reply", f"nonsense from {link.name}: {error}", sum(map(len, frames)))
+                self.bury(link.name, "reply", f"nonsense: {error}", sum(map(len, frames)))
 
     def _receive(self, link: _PeerLink, frames: list[bytes]) -> None:
         header = read_link_header(frames[0])
+        size = sum(map(len, frames))
         if header.session != link.session:
-            return  # of an earlier life of this link
-        if header.kind == Kind.RECEIPT:
+            self.bury(link.name, "frame", "old: it is of an earlier life of this link", size)
+        elif header.kind == Kind.RECEIPT:
             link.window.acknowledge(header.number)
-        elif header.kind == Kind.DROPPED:
-            waiting = ((t, w) for t, w in self._waiting.items() if w.peer == link.name)
-            token = next((t for t, w in waiting if w.number == header.number), 0)
-            self._bury(link.name, "ask" if token else "tell", f"not done: {header.reason}", 0)
-            self._finish(token, NotSent(f"{link.name} did not do it: {header.reason}"))
+        elif isinstance(header, DroppedHeader):
+            self._dropped(link, header)
         elif header.kind == Kind.REPLY and len(frames) == 2:
             reply = decode_message(frames[1])
-            if isinstance(reply, Refusal):
-                self._finish(header.token, Refused(reply.code, reply.message, reply.tag))
+            refused = Refused(reply.code, reply.message, reply.tag) if isinstance(reply, Refusal) else None
+            if header.token in self._waiting:
+                self._finish(header.token, refused or reply)
             else:
-                self._finish(header.token, reply)
+                self.bury(link.name, type(reply).__name__, "late: the asker had given up", size)
+        else:
+            raise RemoteProtocolError(f"kind {header.kind} in {len(frames)} parts does not come from an actor")
+
+    def _dropped(self, link: _PeerLink, header: DroppedHeader) -> None:
+        row = header.number - link.window.first_number
+        if not 0 <= row < len(link.window):
+            raise RemoteProtocolError(f"{header.number} was dropped, but it does not wait")
+        out = next(islice(link.window.waiting(), row, None))
+        if out.settled:
+            return
+        out.settled = True
+        self.bury(link.name, out.message_type, f"not done: {header.reason}", len(out.body))
+        if out.token in self._waiting:
+            self._finish(out.token, NotSent(f"{link.name} did not do it: {header.reason}"))
 
     def _finish(self, token: int, outcome: Outcome, *, later: bool = False) -> None:
-        waiting = self._waiting.pop(token, None)
-        if waiting is None:
-            return  # a late reply: the asker has its answer already
+        waiting = self._waiting.pop(token)
         if waiting.timer is not None:
             waiting.timer.cancel()
         if later:
@@ -226,8 +237,9 @@ class Peers:
         if waiting is None:
             return
         link = self._links.get(waiting.peer)
-        unsent = link is not None and any(out.token == token for out in link.window.unsent())
+        unsent = link is not None and next((out for out in link.window.unsent() if out.token == token), None)
         if unsent:
+            unsent.settled = True
             self._finish(token, NotSent(f"{waiting.peer} took nothing before the deadline"))
         else:
             self._finish(token, Timeout(f"{waiting.peer} did not answer in time"))
@@ -253,23 +265,19 @@ class Peers:
         self._links.pop(link.name, None)
         self._reactor.remove(link.port)
         unsent = {id(out) for out in link.window.unsent()}
-        first = link.window.first_number
-        never = {first + i for i, out in enumerate(_items(link.window)) if id(out) in unsent}
-        for out in _items(link.window):
-            if out.kind is Kind.TELL:
+        never = {out.token for out in link.window.unsent()}
+        for out in link.window.waiting():
+            if out.kind is Kind.TELL and not out.settled:
                 outcome = "not done" if id(out) in unsent else "unknown"
-                self._bury(link.name, out.message_type, f"{outcome}: {link.name} went down", len(out.body))
+                self.bury(link.name, out.message_type, f"{outcome}: {link.name} went down", len(out.body))
         for token, waiting in list(self._waiting.items()):
             if waiting.peer != link.name:
                 continue
-            if waiting.number in never:
+            if token in never:
                 self._finish(token, NotSent(f"{link.name} went down before it was handed over"), later=True)
             else:
                 self._finish(token, PeerDown(f"{link.name} went down before it answered"), later=True)
 
-    def _bury(self, to: str, what: str, reason: str, size: int) -> None:
+    def bury(self, to: str, what: str, reason: str, size: int) -> None:
+        """Count what was not delivered; the reason begins with its sort. See `dead_letters`."""
         self._dead.put(DeadLetter(self._clock.now_ns(), self._name, to, what, reason, size))
-
-
-def _items(window: SendWindow[_Outgoing]) -> list[_Outgoing]:
-    return list(window.waiting())

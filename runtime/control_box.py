@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tagwerk.protocols.errors import (
-    RemoteProtocolError,
-)
-from tagwerk.protocols.frames import Kind, pack_header, read_link_header
+from tagwerk.protocols.errors import RefusedCode, RemoteProtocolError
+from tagwerk.protocols.frames import ASKER_HEADER_LIMIT_BYTES, ControlHeader, Kind, pack_header, read_link_header
 from tagwerk.protocols.link import Arrival, ReceiveCounter
 from tagwerk.protocols.message import Message, Refusal, decode_message, encode_message
 from tagwerk.protocols.plantwide import DeadLetter
 from tagwerk.runtime.control import WINDOW
 from tagwerk.runtime.dead_letters import DeadLetterBox
-from tagwerk.runtime.transport import Unreachable
+from tagwerk.runtime.transport import CONTROL_LIMIT_BYTES, REQUEST_LIMIT_BYTES, Unreachable
 
 if TYPE_CHECKING:
-    from tagwerk.protocols.frames import ControlHeader
     from tagwerk.runtime.reactor import Reactor
     from tagwerk.runtime.transport import Port
 
@@ -51,6 +48,7 @@ class Command:
         number: Its number in the sender's session.
         incarnation: Whom it is meant for; 0 for anyone.
         readable: False if it is no message that we know.
+        size: Bytes of it on the wire.
     """
 
     message: Message
@@ -58,6 +56,7 @@ class Command:
     number: int = 0
     incarnation: int = 0
     readable: bool = True
+    size: int = 0
 
 
 class ControlBox:
@@ -80,14 +79,17 @@ class ControlBox:
         self._counters: dict[tuple[bytes, int], ReceiveCounter] = {}
         self._receipts: dict[tuple[bytes, int], int] = {}
         self._forgot = False
+        self._missed: list[tuple[bytes, int, range]] = []
         self._outbox: list[list[bytes]] = []
 
-    def drain(self, limit: int) -> list[Command]:
-        """What arrived, at most so many, in order. Each is to be handled only if `begin` says so."""
+    def drain(self, limit: int, limit_bytes: int) -> list[Command]:
+        """What arrived, at most about so much, in order. Each is to be handled only if `begin` says so."""
         commands: list[Command] = []
+        size = 0
         for _ in range(limit):
-            if (frames := self._port.recv()) is None:
+            if size >= limit_bytes or (frames := self._port.recv()) is None:
                 break
+            size += sum(map(len, frames))
             try:
                 commands.append(self._accept(frames))
             except RemoteProtocolError as error:
@@ -98,19 +100,20 @@ class ControlBox:
         if len(frames) != 3:
             msg = f"a control message has 3 parts, not {len(frames)}"
             raise RemoteProtocolError(msg)
-        identity, header = frames[0], read_link_header(frames[1])
-        if header.kind not in (Kind.TELL, Kind.ASK):
+        identity, header = frames[0], read_link_header(frames[1], max_bytes=ASKER_HEADER_LIMIT_BYTES)
+        if not isinstance(header, ControlHeader):
             msg = f"kind {header.kind} does not belong to the control lane"
             raise RemoteProtocolError(msg)
         self._count(identity, header)
         sender = Sender(header.sender, header.deadline_ns, identity, header.session, header.token)
+        size = len(frames[2])
         try:
-            message = decode_message(frames[2])
+            message = decode_message(frames[2], max_bytes=REQUEST_LIMIT_BYTES)
         except RemoteProtocolError as error:
-            self._bury(header.sender, "frame", f"nonsense: {error}", len(frames[2]))
-            refusal = Refusal("BadValue", str(error))
-            return Command(refusal, sender, header.number, header.incarnation, readable=False)
-        return Command(message, sender, header.number, header.incarnation)
+            self._bury(header.sender, "frame", f"nonsense: {error}", size)
+            refusal = Refusal(RefusedCode.BAD_VALUE, str(error))
+            return Command(refusal, sender, header.number, header.incarnation, readable=False, size=size)
+        return Command(message, sender, header.number, header.incarnation, size=size)
 
     def begin(self, command: Command) -> bool:
         """Its turn has come: True if it is to be handled. Otherwise its sender is told so at the next flush.
@@ -121,9 +124,9 @@ class ControlBox:
         sender = command.sender
         self._receipts[(sender.identity, sender.session)] = command.number
         if command.incarnation not in (0, self._incarnation):
-            self._drop(command, "it was meant for an earlier incarnation")
+            self._drop(command, "old", "it was meant for an earlier incarnation")
         elif sender.deadline_ns and self._clock.mono_ns() >= sender.deadline_ns:
-            self._drop(command, "its deadline had passed")
+            self._drop(command, "not done", "its deadline had passed")
         elif not command.readable:
             self.reply(sender, command.message)
         else:
@@ -146,34 +149,51 @@ class ControlBox:
         if arrival is Arrival.AGAIN:
             msg = f"frame {number} came twice"
             raise RemoteProtocolError(msg)
-        for missed in range(counter.last + 1, min(number, counter.last + WINDOW)):
-            self._outbox.append([identity, pack_header(Kind.DROPPED, session, missed, "it never arrived")])
+        if number > counter.last + WINDOW:  # and it does not move the count: the next honest frame is still taken
+            msg = f"frame {number} comes after {counter.last}: at most {WINDOW} may be without receipt"
+            raise RemoteProtocolError(msg)
+        if arrival is Arrival.AHEAD:
+            self._missed.append((identity, session, range(counter.last + 1, number)))
         counter.last = number
 
-    def _drop(self, command: Command, reason: str) -> None:
+    def _drop(self, command: Command, sort: str, reason: str) -> None:
         sender = command.sender
-        self._bury(sender.name, type(command.message).__name__, f"not done: {reason}", 0)
+        self._bury(sender.name, type(command.message).__name__, f"{sort}: {reason}", command.size)
         self._outbox.append([sender.identity, pack_header(Kind.DROPPED, sender.session, command.number, reason)])
 
     def reply(self, sender: Sender, message: Message) -> None:
         """Answer an ask; goes out at the next flush. A tell has nobody who waits for it."""
         if sender.token:
             header = pack_header(Kind.REPLY, sender.session, sender.token)
-            self._outbox.append([sender.identity, header, encode_message(message)])
+            body = encode_message(message)
+            if len(body) > CONTROL_LIMIT_BYTES:  # it would end the asker's connection
+                text = f"the answer has {len(body)} bytes, at most {CONTROL_LIMIT_BYTES} are sent: ask for less"
+                body = encode_message(Refusal(RefusedCode.OUT_OF_RANGE, text))
+            self._outbox.append([sender.identity, header, body])
 
     def flush(self) -> None:
         """Send replies, then receipts."""
+        missed, self._missed = self._missed, []
+        for identity, session, numbers in missed:
+            for number in numbers:
+                if not self._send([identity, pack_header(Kind.DROPPED, session, number, "it never arrived")]):
+                    break
         for (identity, session), number in self._receipts.items():
             self._outbox.append([identity, pack_header(Kind.RECEIPT, session, number)])
         self._receipts.clear()
         outbox, self._outbox = self._outbox, []
         for frames in outbox:
-            try:
-                taken = self._port.send(frames)
-            except Unreachable:
-                taken = False
-            if not taken:
-                self._bury("?", "reply", "the asker is gone or takes nothing", sum(map(len, frames)))
+            self._send(frames)
+
+    def _send(self, frames: list[bytes]) -> bool:
+        try:
+            taken = self._port.send(frames)
+        except Unreachable:
+            taken = False
+        if not taken:
+            size = sum(map(len, frames))
+            self._bury("?", "reply", "not done: the asker is gone, or takes nothing", size)
+        return taken
 
     def _bury(self, to: str, what: str, reason: str, size: int) -> None:
         self._dead.put(DeadLetter(self._clock.now_ns(), self._name, to, what, reason, size))

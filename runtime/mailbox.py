@@ -16,7 +16,7 @@ from pykka._envelope import Envelope
 from tagwerk.runtime.control_box import Command, ControlBox
 from tagwerk.runtime.dead_letters import DeadLetterBox
 from tagwerk.runtime.reactor import Reactor
-from tagwerk.runtime.transport import CONTROL_LIMIT_BYTES, INGEST_LIMIT_BYTES
+from tagwerk.runtime.transport import INGEST_LIMIT, INGEST_LIMIT_BYTES, REQUEST_LIMIT_BYTES, REQUESTS_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,8 @@ DRAIN_NS: Final = 5_000_000
 INGEST_AT_ONCE: Final = 64
 """Ingest frames taken from the socket at a time: at most 4 MB wait here."""
 CONTROL_AT_ONCE: Final = 200
+CONTROL_AT_ONCE_BYTES: Final = 16 << 20
+"""Control messages that wait here have at most about so many bytes."""
 LOOK_NS: Final = 500_000
 """How long ingest may go on before control is looked at again."""
 IDLE_NS: Final = 1_000_000_000
@@ -54,6 +56,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._local: deque[Envelope[Any]] = deque()
         self._control: deque[Command] = deque()
+        self._control_bytes = 0
         self._calls: deque[Callable[[], None]] = deque()
         self._ingest: deque[list[bytes]] = deque()
         self.dead_letters = DeadLetterBox()
@@ -82,13 +85,13 @@ class Mailbox:
         self._clock = clock
         self._on_flush = on_flush
         self.reactor = Reactor(transport, clock, self._calls.append)
-        port = transport.router(sockets("box"), CONTROL_LIMIT_BYTES)
+        port = transport.router(sockets("box"), REQUEST_LIMIT_BYTES, REQUESTS_LIMIT)
         self.box = ControlBox(name, port, incarnation, self.reactor, self.dead_letters)
         self.reactor.add(port, self._take_control)
 
     def open_ingest(self, address: str) -> Port:
         """Bind the ingest socket, too; returns the port for what goes back to the writers."""
-        self._in_port = self.reactor.transport.router(address, INGEST_LIMIT_BYTES)
+        self._in_port = self.reactor.transport.router(address, INGEST_LIMIT_BYTES, INGEST_LIMIT)
         self.reactor.add(self._in_port, self._take_ingest)
         return self._in_port
 
@@ -126,6 +129,7 @@ class Mailbox:
             return self._local.popleft()
         while self._control:
             command = self._control.popleft()
+            self._control_bytes -= command.size
             self._served += 1  # one that is dropped is answered at a flush, too
             if self.box.begin(command):
                 self.handled += 1
@@ -170,8 +174,11 @@ class Mailbox:
         return len(self._local) + len(self._control) + len(self._calls) + len(self._ingest)
 
     def _take_control(self) -> None:
-        if len(self._control) < CONTROL_AT_ONCE:
-            self._control.extend(self.box.drain(CONTROL_AT_ONCE))
+        room = CONTROL_AT_ONCE_BYTES - self._control_bytes
+        if len(self._control) < CONTROL_AT_ONCE and room > 0:
+            commands = self.box.drain(CONTROL_AT_ONCE, room)
+            self._control_bytes += sum(command.size for command in commands)
+            self._control.extend(commands)
 
     def _take_ingest(self) -> None:
         port = self._in_port

@@ -22,8 +22,21 @@ Buffer = bytes | memoryview
 
 INGEST_LIMIT_BYTES: Final = MAX_FRAME_BYTES + 4_096
 CONTROL_LIMIT_BYTES: Final = MAX_BODY_BYTES
+"""Largest answer."""
+REQUEST_LIMIT_BYTES: Final = 4 << 20
+"""Largest tell or ask."""
 SEND_LIMIT: Final = 1_000
 """Frames that ZeroMQ may hold for one peer (its high-water mark)."""
+FEED_LIMIT: Final = 700
+"""Frames of a feed that wait for a watcher that does not read: 46 MB, shared by all that are as late."""
+REQUESTS_LIMIT: Final = 64
+"""Requests that wait in ZeroMQ to be taken from one connection: 256 MB of the largest; the rest waits at the asker."""
+INGEST_LIMIT: Final = 256
+"""Ingest frames that wait so: as many as a writer may have without acknowledgement, 18 MB."""
+TOPIC_LIMIT_BYTES: Final = 64
+"""Largest message of a subscriber: a topic has 8 bytes, what ZeroMQ says at the start 25."""
+HANDSHAKE_MS: Final = 3_000
+"""A connection that has not said by then what it is, is ended: each costs a descriptor."""
 
 
 class Unreachable(Unavailable):
@@ -65,8 +78,14 @@ class Subscriber(Port, Protocol):
 class Transport(Protocol):
     """Makes ports and waits on them."""
 
-    def router(self, address: str, limit_bytes: int) -> Port:
-        """Bind: messages arrive as [identity, ...], and are sent so."""
+    def router(self, address: str, limit_bytes: int, limit: int = SEND_LIMIT) -> Port:
+        """Bind: messages arrive as [identity, ...], and are sent so.
+
+        Args:
+            address: Where.
+            limit_bytes: A part that is larger ends its connection.
+            limit: How many messages of one connection may wait here; the others wait at their sender.
+        """
         ...
 
     def dealer(self, address: str, identity: bytes) -> Port:
@@ -172,9 +191,11 @@ class ZmqTransport:
         self._ports.append(port)
         return port
 
-    def router(self, address: str, limit_bytes: int) -> Port:
+    def router(self, address: str, limit_bytes: int, limit: int = SEND_LIMIT) -> Port:
         """See `Transport.router`."""
         socket = self._socket(zmq.ROUTER, limit_bytes)
+        socket.setsockopt(zmq.RCVHWM, limit)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         socket.bind(address)
@@ -191,7 +212,9 @@ class ZmqTransport:
 
     def publisher(self, address: str) -> Port:
         """See `Transport.publisher`."""
-        socket = self._socket(zmq.XPUB, 1_024)
+        socket = self._socket(zmq.XPUB, TOPIC_LIMIT_BYTES)
+        socket.setsockopt(zmq.SNDHWM, FEED_LIMIT)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         socket.bind(address)
         return self._port(socket, address)
@@ -343,7 +366,7 @@ class MemoryTransport:
         self._ports.append(port)
         return port
 
-    def router(self, address: str, limit_bytes: int) -> Port:
+    def router(self, address: str, limit_bytes: int, limit: int = SEND_LIMIT) -> Port:
         """See `Transport.router`."""
         port = self._net.routers[address] = self._port("router", address)
         return port

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 VIEW_LEASE_S: Final = 15.0
 BEAT_TIMEOUT_S: Final = 3.0
 RETRY_S: Final = 0.05
+AT_ONCE: Final = 200
+"""Frames taken in one turn: then others have theirs."""
 PENDING_LIMIT: Final = 1_000
 """Frames kept while a snapshot is on its way; more, and it is asked for again."""
 FIRST_FRAME_S: Final = 1.5
@@ -167,7 +169,7 @@ class ShardWatch:
     # --- in step -----------------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        for _ in range(200):
+        for _ in range(AT_ONCE):
             frames = None if self._closed else self._port.recv()
             if frames is None:
                 return
@@ -178,8 +180,8 @@ class ShardWatch:
                 if not isinstance(header, FeedHeader):
                     raise RemoteProtocolError("not a feed header")
                 self._frame(header, frames[2])
-            except RemoteProtocolError:
-                self.resync()
+            except RemoteProtocolError as error:  # it moved no position: if it hid a change, the next frame shows a gap
+                self._peers.bury(self.shard, "feed", f"nonsense: {error}", sum(map(len, frames)))
 
     def _frame(self, header: FeedHeader, body: bytes) -> None:
         if self._asking:  # which incarnation answers is not known yet
@@ -188,6 +190,8 @@ class ShardWatch:
         if header.incarnation != self.incarnation:
             if header.incarnation > self.incarnation:
                 self.resync()
+            else:
+                self._peers.bury(self.shard, "feed", "old: it is of an earlier incarnation", len(body))
             return
         if not self.synced:
             self._keep(header, body)
@@ -201,11 +205,11 @@ class ShardWatch:
             # Also after silence: whoever was told that the view is stale gets its true state again.
             self.resync()
             return
+        batches = decode(body) if body else []
         self._heard()
         self.position = header.upto
-        if body:
-            for batch in decode(body):
-                self._on_samples(replace(batch, received_ns=header.received_ns))
+        for batch in batches:
+            self._on_samples(replace(batch, received_ns=header.received_ns))
 
     def _keep(self, header: FeedHeader, body: bytes) -> None:
         if len(self._pending) >= PENDING_LIMIT:
@@ -309,7 +313,9 @@ class Bell:
 
     def _readable(self) -> None:
         rang = False
-        while self._port.recv() is not None:
+        for _ in range(AT_ONCE):
+            if self._port.recv() is None:
+                break
             rang = True
         if rang:
             self._on_ring()

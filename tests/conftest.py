@@ -12,4 +12,4 @@ from pathlib import Path
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-sys.path.insert(0, str(Path(__file__).parent / "integration"))
+sys.path[:0] = [str(Path(__file__).parent / folder) for folder in ("integration", "faults")]

@@ -114,7 +114,11 @@ def deadletters(context: typer.Context) -> None:
     with session.plant() as plant:
         for actor in session.actors():
             try:
-                letters += plant.query(actor, GetDeadLetters(), DeadLetters, session.patience_s(1.0)).letters
+                found = plant.query(actor, GetDeadLetters(), DeadLetters, session.patience_s(1.0))
+                letters += found.letters
+                if found.total > len(found.letters):
+                    counts = ", ".join(f"{count} {sort}" for sort, count in found.counts)
+                    output.note(f"note: {actor} counted {found.total} ({counts}), the newest are shown")
             except Unavailable as error:
                 output.note(f"warning: {actor} does not answer, its dead letters are not shown: {error}")
     letters.sort(key=lambda letter: letter.time_ns)

@@ -46,20 +46,24 @@ TAGS = [
 
 
 class ShiftedClock:
-    """The clock of this host, which a test may put forward."""
+    """The clock of this host, which a test may put forward, or set."""
 
     def __init__(self) -> None:
         self._system = SystemClock()
         self._shift_ns = 0
+        self._step_ns = 0
 
     def now_ns(self) -> int:
-        return self._system.now_ns() + self._shift_ns
+        return self._system.now_ns() + self._shift_ns + self._step_ns
 
     def mono_ns(self) -> int:
         return self._system.mono_ns() + self._shift_ns
 
     def advance(self, seconds: float) -> None:
         self._shift_ns += round(seconds * 1e9)
+
+    def step_wall(self, seconds: float) -> None:
+        self._step_ns += round(seconds * 1e9)
 
 
 class Say(Message, frozen=True):
@@ -262,6 +266,7 @@ class Rig:
         if isinstance(actor, Cvt):
             actor.journal._tail.close()
             actor.journal._shelf.close()
+            actor.memory.close()
             actor._outbox_db.close()
         self.say(name, PeerState.BACKOFF)
 

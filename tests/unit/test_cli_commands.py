@@ -397,6 +397,9 @@ def test_deadletters_of_all_actors_by_time(call: Call, plant: FakePlant) -> None
     assert code == 0
     assert [actor for actor, _ in plant.asked] == ["plant/0", "machine/mash"]
     assert list(json.loads(out)[0]) == ["time", "from", "to", "type", "reason", "bytes"]
+    plant.answers[GetDeadLetters] = DeadLetters(1_203, letters, (("nonsense", 1_200), ("unknown", 3)))
+    _, _, err = call("deadletters", "--json")
+    assert "plant/0 counted 1203 (1200 nonsense, 3 unknown)" in err
     plant.answers[GetDeadLetters] = Timeout("busy")
     code, out, err = call("deadletters", "--json")
     assert (code, out) == (0, "[]\n")

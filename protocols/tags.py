@@ -99,12 +99,16 @@ class SetOutput(Message, frozen=True):
 
 
 class TagWritten(Message, frozen=True):
-    """The write was taken; this is the value read back from where it lives."""
+    """The write was taken; this is the value read back from where it lives.
+
+    `not_journaled`: it is current, but the journal is at its cap or the disk is full, so history does not have it.
+    """
 
     handle: int
     value: Value
     quality: int
     time_ns: int
+    not_journaled: bool = False
 
 
 class WriteNotSent(Message, frozen=True):

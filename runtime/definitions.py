@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
 
-from tagwerk.protocols.codec import pack, unpack
-from tagwerk.protocols.errors import ConfigError, Refused, RemoteProtocolError
+from tagwerk.protocols.codec import pack
+from tagwerk.protocols.errors import ConfigError, Refused
 from tagwerk.protocols.tags import TagDef
 
 if TYPE_CHECKING:
@@ -36,12 +37,19 @@ class DefinitionTable:
     def __init__(self, revision: int, tags: Iterable[TagDef]) -> None:
         self.revision = revision
         self.tags = tuple(tags)
-        self.by_handle = {tag.handle: tag for tag in self.tags}
-        self.by_name = {tag.name: tag for tag in self.tags}
-        size = max(self.by_handle, default=0) + 1
-        self._shards: NDArray[np.uint16] = np.full(size, NO_SHARD, np.uint16)
-        for tag in self.tags:
-            self._shards[tag.handle] = tag.shard
+        handles = np.array([tag.handle for tag in self.tags], np.uint32)
+        self._shards: NDArray[np.uint16] = np.full(int(handles.max(initial=0)) + 1, NO_SHARD, np.uint16)
+        self._shards[handles] = [tag.shard for tag in self.tags]
+
+    @cached_property
+    def by_handle(self) -> dict[int, TagDef]:
+        """The tags by their handles."""
+        return {tag.handle: tag for tag in self.tags}
+
+    @cached_property
+    def by_name(self) -> dict[str, TagDef]:
+        """The tags by their names; made when somebody asks, because a shard that comes back has no time for it."""
+        return {tag.name: tag for tag in self.tags}
 
     def shard_of(self, handles: NDArray[np.uint32]) -> NDArray[np.integer[Any]]:
         """The shard of each handle.
@@ -102,12 +110,12 @@ def load(home: Home) -> DefinitionTable:
     """
     path = _path(home)
     try:
-        value = unpack(path.read_bytes(), max_bytes=1 << 30)
-        if type(value) is not list or value[0] != FORMAT:
-            raise RemoteProtocolError("not a definitions file of format 1")
-        tags = msgspec.convert(value[2], tuple[TagDef, ...])
-        return DefinitionTable(int(value[1]), tags)
-    except (OSError, RemoteProtocolError, msgspec.ValidationError, IndexError, TypeError, ValueError) as error:
+        # In one step, without the lists between: a restarted shard waits for it.
+        form, revision, tags = msgspec.msgpack.decode(path.read_bytes(), type=tuple[int, int, tuple[TagDef, ...]])
+        if form != FORMAT:
+            raise ValueError(f"not a definitions file of format {FORMAT}")
+        return DefinitionTable(revision, tags)
+    except (OSError, msgspec.DecodeError, ValueError) as error:
         msg = f"no tag definitions: {error}"
         raise ConfigError(msg, file=str(path), expected="the file that plant/0 writes when it starts") from error
 

@@ -26,12 +26,14 @@ from tagwerk.runtime.journal_segments import (
     Position,
     Record,
     Segment,
+    decode_record,
     encode_record,
+    unpack_body,
 )
 from tagwerk.runtime.journal_shelf import Shelf
 from tagwerk.runtime.journal_tail import Disk, Tail
 
-__all__ = ["Disk", "Hole", "Journal", "JournalFull", "Page", "Position", "Record", "Recovery"]
+__all__ = ["Disk", "Hole", "Journal", "JournalFull", "Page", "Position", "Record", "Recovery", "unpack_body"]
 
 Sync = Literal["interval", "always"]
 AtCap = Literal["live_only", "drop_oldest"]
@@ -124,8 +126,7 @@ class Journal:
         file_system = os.statvfs(self._directory)
         self._cap_bytes = min(self._cap_bytes, int(file_system.f_blocks * file_system.f_frsize * self._cap_pct / 100))
         self._segment_bytes = min(self._segment_bytes, self._cap_bytes // _SEGMENTS_IN_CAP)
-        last = self._shelf.last_record()
-        self._received_ns = last.received_ns if last is not None else 0
+        self._received_ns = self._last_received_ns()
         try:
             found.identity.save(self._directory)
         except OSError as error:
@@ -137,15 +138,25 @@ class Journal:
         )
 
     def replay(self, after: Position | int) -> Iterator[Record]:
-        """Give the committed records after a place, one by one, to rebuild a table from a snapshot.
+        """Give the committed records after a place, one by one. See `replay_pages`."""
+        for bodies in self.replay_pages(after):
+            yield from map(decode_record, bodies)
+
+    def replay_pages(self, after: Position | int) -> Iterator[list[bytes]]:
+        """Give the bodies of the committed records after a place, many at a time, to rebuild a table from a snapshot.
 
         Args:
             after: A snapshot's position; a bare number only if it is known to be of this journal.
-
-        Raises:
-            DamagedSegment: A file was damaged after `open` had looked at it; open again.
         """
-        return self._shelf.replay(after if isinstance(after, int) else self._shelf.reached(after))
+        n = after if isinstance(after, int) else self._shelf.reached(after)
+        while True:  # each turn replaces a damaged segment by whole ones
+            try:
+                for bodies, last_n in self._shelf.replay(n):
+                    yield bodies
+                    n = last_n
+                return
+            except DamagedSegment as damage:
+                self._replace(damage.segment)
 
     def append(self, kind: int, writer: str, sequence: int, received_ns: int, frame: Frame) -> int:
         """Add a record to this flush and give its number. It is not journaled before `commit` returns.
@@ -193,25 +204,29 @@ class Journal:
                 raise JournalFull(f"journal {self._directory}: {error.strerror}") from error
             raise
         for n, at in self._flush_marks:
-            segment.mark(n, segment.end + at)
+            self._tail.mark(n, segment.end + at)
         self._shelf.written(segment, self._next_n - 1, self._flush_bytes)
         self._failed = False
         self._clear_flush()
 
     def tick(self, mono_ns: int) -> None:
-        """Put on the disk what has waited for `sync_interval_s`, and the places of the consumers with it.
+        """Begin to put on the disk what has waited for half of `sync_interval_s`, and the places of the consumers.
+
+        It is done on the side, and takes less than the other half on a disk that keeps up.
 
         Raises:
-            JournalFull: The disk could not; it is tried again an interval later. A power cut before that may take more
-                than `sync_interval_s`, so whoever gets this raises an alarm.
+            JournalFull: The disk could not; it is tried again. A power cut before that may take more than
+                `sync_interval_s`, so whoever gets this tells somebody.
         """
-        if self._dirty_since_ns is None or mono_ns - self._dirty_since_ns < self._sync_interval_ns:
-            return
-        self._dirty_since_ns = mono_ns
         try:
-            self._tail.sync()
+            if not self._tail.synced():
+                return
+            if self._dirty_since_ns is None or mono_ns - self._dirty_since_ns < self._sync_interval_ns // 2:
+                return
             self._consumers.save()
+            self._tail.start_sync()
         except OSError as error:
+            self._dirty_since_ns = mono_ns
             if error.errno not in _DISK_ERRORS:
                 raise
             raise JournalFull(f"journal {self._directory} is not synced: {error.strerror}") from error
@@ -231,9 +246,7 @@ class Journal:
             try:
                 return self._shelf.read(after, limit_bytes, limit_records)
             except DamagedSegment as damage:
-                if damage.segment is self._tail.segment:
-                    self._tail.seal()
-                self._shelf.replace(damage.segment)
+                self._replace(damage.segment)
 
     def register(self, consumer: str) -> None:
         """Keep for a durable consumer all that is here and comes, from now on and over restarts, until it is consumed.
@@ -278,6 +291,11 @@ class Journal:
     def position(self) -> Position:
         """The place behind the last committed record."""
         return self._shelf.position
+
+    @property
+    def received_ns(self) -> int:
+        """The time of the last record; no later one is older."""
+        return self._received_ns
 
     @property
     def fill(self) -> float:
@@ -345,6 +363,17 @@ class Journal:
         if not self._consumers.lost:
             places = [self._needed, *self._consumers.places().values()]
             self._shelf.remove_behind(min(map(self._shelf.reached, places)))
+
+    def _last_received_ns(self) -> int:
+        while self._shelf.last_whole_n:  # a damaged last record is replaced, and the one before it is the last
+            for record in self.replay(self._shelf.last_whole_n - 1):
+                return record.received_ns
+        return 0
+
+    def _replace(self, damaged: Segment) -> None:
+        if damaged is self._tail.segment:
+            self._tail.seal()
+        self._shelf.replace(damaged)
 
     def _note_dirty(self) -> None:
         if self._dirty_since_ns is None:

@@ -7,7 +7,7 @@ from typing import Final, final
 
 import msgspec
 
-from tagwerk.runtime.journal_recovery import set_aside, write_whole
+from tagwerk.runtime.journal_files import set_aside, write_whole
 from tagwerk.runtime.journal_segments import Position
 
 FILE: Final = "consumers.json"
@@ -27,6 +27,7 @@ class Consumers:
         self._path = directory / FILE
         self._places: dict[str, Position | None] = {}
         self._changed = False
+        self._unwritten = False
         self.lost = False
 
     def load(self) -> Path | None:
@@ -53,8 +54,9 @@ class Consumers:
 
     def register(self, consumer: str) -> None:
         """Add a consumer, durably; one that is known keeps its place."""
-        if consumer not in self._places:
-            self._places[consumer] = None
+        self._unwritten |= consumer not in self._places
+        self._places.setdefault(consumer, None)
+        if self._unwritten:  # also from a time when the disk was full
             self._write()
 
     def move(self, consumer: str, position: Position) -> None:
@@ -76,3 +78,4 @@ class Consumers:
         content = msgspec.json.format(msgspec.json.encode(self._places), indent=1)
         write_whole(self._path, content + b"\n", durable=durable)
         self._changed = False
+        self._unwritten = self._unwritten and not durable

@@ -10,8 +10,16 @@ from typing import Final, final
 from zlib import crc32
 
 from tagwerk.protocols.errors import TagwerkError
-from tagwerk.runtime.journal_recovery import reader_of
-from tagwerk.runtime.journal_segments import HEAD, MAX_BODY_BYTES, Position, Segment, offset_of, record_number
+from tagwerk.runtime.journal_index import find_marks
+from tagwerk.runtime.journal_segments import (
+    HEAD,
+    MAX_BODY_BYTES,
+    Position,
+    Segment,
+    offset_of,
+    reader_of,
+    record_number,
+)
 
 _FILES_LIMIT: Final = 8  # open files for reading
 _PLACES_LIMIT: Final = 64  # remembered offsets: one a consumer is enough
@@ -125,6 +133,10 @@ class Reader:
 
 
 def _search(descriptor: int, segment: Segment, n: int) -> int:
+    if not segment.marks_n:
+        find_marks(reader_of(descriptor), segment)
+    if not segment.marks_n:
+        raise DamagedSegment(segment, n)
     try:
         return offset_of(reader_of(descriptor), segment, n)
     except struct.error as error:

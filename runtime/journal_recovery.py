@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 from bisect import bisect_right
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -20,25 +19,22 @@ from typing import Final
 
 import msgspec
 
+from tagwerk.runtime.journal_files import remove_segment, set_aside, write_whole
+from tagwerk.runtime.journal_index import INDEX_GLOB, end_of, index_path, read_index, write_index
+from tagwerk.runtime.journal_repair import cut_overlaps, cut_unfinished, overlapping, salvage
 from tagwerk.runtime.journal_segments import (
-    HEAD,
     HEADER_BYTES,
     SEGMENT_GLOB,
     Header,
     ReadAt,
-    Run,
     Segment,
-    decode_record,
     find_runs,
-    offset_of,
-    record_number,
+    reader_of,
     segment_name,
 )
 
 ID_FILE: Final = "journal.id"
 _INCARNATIONS_LIMIT: Final = 10_000  # one a restart; a place older than all of them is a hole
-_COPY_BYTES: Final = 4 << 20
-_PRIVATE: Final = 0o600
 
 
 @dataclass(slots=True)
@@ -118,7 +114,10 @@ class Found:
 
 
 def recover(directory: Path) -> Found:
-    """Read and repair a journal's directory. Each retained byte is read once and its CRC compared.
+    """Look at a journal's directory and repair its end.
+
+    Of a segment only its header and the last entry of its index are read; records are read from the last one that the
+    index knows on, which is the whole file if there is no index. Damage before that is found by who reads there.
 
     Raises:
         LocalProtocolError: A segment was written by a version with another layout; nothing is changed then.
@@ -127,14 +126,24 @@ def recover(directory: Path) -> Found:
     for left_over in directory.glob("*.tmp"):
         left_over.unlink()
     paths = sorted(directory.glob(SEGMENT_GLOB))
+    for index in directory.glob(INDEX_GLOB):
+        if not index.with_suffix(".seg").exists():
+            index.unlink()
     headers = {path: _header(path) for path in paths}
     found = Found(_identity(directory, [header for header in headers.values() if header is not None]))
     by_first_n: dict[int, Segment] = {}
     for path, header in headers.items():
-        for segment in _load(path, header, found):
+        indexed = _indexed(path, header, found.identity)
+        for segment in [indexed] if indexed is not None else _load(path, header, found):
             by_first_n[segment.first_n] = segment
-    found.segments = [by_first_n[n] for n in sorted(by_first_n)]
-    _cut_overlaps(found)
+    for earlier in overlapping(_in_order(by_first_n)):  # rare enough to read the whole file
+        index_path(earlier.path).unlink(missing_ok=True)
+        del by_first_n[earlier.first_n]
+        for segment in _load(earlier.path, headers[earlier.path], found):
+            by_first_n[segment.first_n] = segment
+    found.segments = _in_order(by_first_n)
+    found.torn_bytes += cut_overlaps(found.segments)
+    found.torn_bytes += cut_unfinished(found.segments)
     if found.segments:
         found.next_n = max(found.next_n, found.segments[-1].last_n + 1)
     if found.identity.journal_id == 0 or (not found.segments and (found.torn_bytes or found.set_aside)):
@@ -144,78 +153,8 @@ def recover(directory: Path) -> Found:
     return found
 
 
-def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Put `content` in the place of a file: one sees the old or the new one, after a power cut too if `durable`."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb", opener=_private) as file:
-        file.write(content)
-        if durable:
-            file.flush()
-            os.fdatasync(file.fileno())
-    temporary.replace(path)
-    if durable:
-        sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def set_aside(path: Path) -> Path:
-    """Give a damaged file a second name `*.corrupt` under which nobody reads it, and return that name."""
-    aside = path.with_name(path.name + ".corrupt")
-    count = 1
-    while aside.exists():
-        count += 1
-        aside = path.with_name(f"{path.name}.corrupt-{count}")
-    aside.hardlink_to(path)
-    return aside
-
-
-def salvage(path: Path, descriptor: int, journal_id: int, runs: Iterable[Run]) -> tuple[Path, list[Segment]]:
-    """Set a damaged segment aside and write its whole records into segments of their own.
-
-    A death on the way loses nothing: until the last rename the damaged file stays in its place, and the next start
-    does the same again.
-
-    Returns:
-        The name of the damaged file now, and the new segments.
-    """
-    segments: list[Segment] = []
-    for run in runs:
-        body = _first_body(descriptor, run)
-        run.first_n = record_number(body) or run.first_n  # under a damaged header the file's name proves nothing
-        temporary = path.with_name(segment_name(run.first_n) + ".tmp")
-        segments.append(
-            _copy_run(temporary, descriptor, run, Header(journal_id, run.first_n, decode_record(body).incarnation))
-        )
-    aside = set_aside(path)
-    for segment in reversed(segments):  # the one that may take the damaged file's own name comes last
-        target = path.with_name(segment_name(segment.first_n))
-        segment.path.replace(target)
-        segment.path = target
-    if all(segment.path != path for segment in segments):
-        path.unlink()
-    sync_directory(path.parent)
-    return aside, segments
-
-
-def reader_of(descriptor: int) -> ReadAt:
-    """Give a function that reads a file at an offset."""
-
-    def read_at(offset: int, size: int) -> bytes:
-        return os.pread(descriptor, size, offset)
-
-    return read_at
-
-
-def _private(name: str, flags: int) -> int:
-    return os.open(name, flags, _PRIVATE)
+def _in_order(by_first_n: dict[int, Segment]) -> list[Segment]:
+    return [by_first_n[n] for n in sorted(by_first_n)]
 
 
 def _header(path: Path) -> Header | None:
@@ -239,22 +178,31 @@ def _identity(directory: Path, headers: list[Header]) -> Identity:
     return Identity(written.journal_id, sorted(first_of.items()))
 
 
+def _indexed(path: Path, header: Header | None, identity: Identity) -> Segment | None:
+    """Give a segment that was ended and whose index says so; nothing of it needs to be read."""
+    if header is None or header.journal != identity.journal_id:
+        return None
+    size = path.stat().st_size
+    segment = Segment(path, header.first_n, header.first_n - 1, header.incarnation, size, header.seed)
+    last_n = end_of(segment, size)
+    if last_n is None or last_n < header.first_n:
+        return None
+    segment.last_n = last_n
+    return segment
+
+
 def _load(path: Path, header: Header | None, found: Found) -> list[Segment]:
-    named_n = int(path.stem, 16)
     if header is not None and header.journal != found.identity.journal_id:
         found.set_aside.append(set_aside(path))
-        path.unlink()
+        remove_segment(path)
         return []
     descriptor = os.open(path, os.O_RDWR)
     try:
         size = os.fstat(descriptor).st_size
-        runs = find_runs(reader_of(descriptor), HEADER_BYTES, size, named_n)
-        if header is not None and len(runs) == 1 and runs[0].start == HEADER_BYTES:
-            found.torn_bytes += size - runs[0].end
-            if size > runs[0].end:
-                os.ftruncate(descriptor, runs[0].end)
-                os.fdatasync(descriptor)
-            return [_segment(path, runs[0], header.incarnation, 0)]
+        segment = _end_read(path, header, reader_of(descriptor), size) if header is not None else None
+        if segment is not None and header is not None:
+            return _cut_torn(segment, header, descriptor, size, found)
+        runs = find_runs(reader_of(descriptor), HEADER_BYTES, size, int(path.stem, 16))
         if not runs:
             _drop_empty(path, header, size, found)
             return []
@@ -263,11 +211,41 @@ def _load(path: Path, header: Header | None, found: Found) -> list[Segment]:
         if error.errno != errno.EIO:
             raise
         aside, segments = set_aside(path), []
-        path.unlink()
+        remove_segment(path)
     finally:
         os.close(descriptor)
     found.set_aside.append(aside)
     return segments
+
+
+def _end_read(path: Path, header: Header, read_at: ReadAt, size: int) -> Segment | None:
+    """Read a segment from the last record that its index knows; None if a whole record follows a damaged one."""
+    segment = Segment(path, header.first_n, header.first_n - 1, header.incarnation, HEADER_BYTES, header.seed)
+    places = read_index(segment, size)
+    for n, at in places:
+        segment.mark(n, at)
+    n, start = places[-1] if places else (header.first_n, HEADER_BYTES)
+    runs = find_runs(read_at, start, size, n)
+    if len(runs) > 1 or (runs and runs[0].start != start):
+        return None
+    segment.end, segment.last_n = start, n - 1
+    for run in runs:
+        segment.end, segment.last_n = run.end, n + run.count - 1
+        for index, at in run.marks:
+            segment.mark(n + index, at)
+    return segment
+
+
+def _cut_torn(segment: Segment, header: Header, descriptor: int, size: int, found: Found) -> list[Segment]:
+    if segment.last_n < segment.first_n:
+        _drop_empty(segment.path, header, size, found)
+        return []
+    found.torn_bytes += size - segment.end
+    if size > segment.end:
+        os.ftruncate(descriptor, segment.end)
+        os.fdatasync(descriptor)
+    write_index(segment)
+    return [segment]
 
 
 def _drop_empty(path: Path, header: Header | None, size: int, found: Found) -> None:
@@ -278,49 +256,4 @@ def _drop_empty(path: Path, header: Header | None, size: int, found: Found) -> N
         found.torn_bytes += size - HEADER_BYTES if header is not None else size
     if header is not None:
         found.next_n = max(found.next_n, header.first_n)
-    path.unlink()
-
-
-def _segment(path: Path, run: Run, incarnation: int, shift: int) -> Segment:
-    segment = Segment(path, run.first_n, run.first_n + run.count - 1, incarnation, run.end + shift)
-    for index, at in run.marks:
-        segment.mark(run.first_n + index, at + shift)
-    return segment
-
-
-def _first_body(descriptor: int, run: Run) -> bytes:
-    length, _ = HEAD.unpack(os.pread(descriptor, HEAD.size, run.start))
-    return os.pread(descriptor, length, run.start + HEAD.size)
-
-
-def _copy_run(path: Path, descriptor: int, run: Run, header: Header) -> Segment:
-    with open(path, "wb", opener=_private) as file:
-        file.write(header.pack())
-        for offset in range(run.start, run.end, _COPY_BYTES):
-            file.write(os.pread(descriptor, min(_COPY_BYTES, run.end - offset), offset))
-        file.flush()
-        os.fdatasync(file.fileno())
-    return _segment(path, run, header.incarnation, HEADER_BYTES - run.start)
-
-
-def _cut_overlaps(found: Found) -> None:
-    """Let the later segment have the numbers that two claim.
-
-    A power cut can bring back the tail that a failed write left and the journal had cut off, after its numbers were
-    given again in the next segment.
-    """
-    for earlier, later in zip(found.segments, found.segments[1:], strict=False):
-        if earlier.last_n < later.first_n:
-            continue
-        descriptor = os.open(earlier.path, os.O_RDWR)
-        try:
-            end = offset_of(reader_of(descriptor), earlier, later.first_n)
-            os.ftruncate(descriptor, end)
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
-        found.torn_bytes += earlier.end - end
-        earlier.end, earlier.last_n = end, later.first_n - 1
-        while earlier.marks_at[-1] >= end:
-            earlier.marks_n.pop()
-            earlier.marks_at.pop()
+    remove_segment(path)

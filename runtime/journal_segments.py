@@ -11,13 +11,14 @@ A segment is written by one incarnation only, so its header says who wrote each 
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from zlib import crc32
 
 import msgpack
@@ -88,6 +89,11 @@ class Header:
     first_n: int
     incarnation: int
 
+    @property
+    def seed(self) -> int:
+        """The CRC-32 that tells this segment from any other."""
+        return crc32(self.pack()[: _HEADER.size])  # with its own CRC behind it the CRC is the same for all
+
     def pack(self) -> bytes:
         """Give the bytes of the header."""
         head = _HEADER.pack(_MAGIC, LAYOUT, self.journal, self.first_n, self.incarnation, 0)
@@ -122,7 +128,8 @@ class Segment:
         last_n: The number of its last record, `first_n - 1` while it is empty.
         incarnation: Who wrote it.
         end: Bytes that count; whatever lies behind is not part of the journal.
-        marks_n: Numbers of some records, rising, one about every `MARK_BYTES`.
+        seed: CRC-32 of its header.
+        marks_n: Numbers of some records, rising, one about every `MARK_BYTES`. Empty until somebody looks for one.
         marks_at: Where they start in the file.
     """
 
@@ -131,14 +138,21 @@ class Segment:
     last_n: int
     incarnation: int
     end: int
+    seed: int = 0
     marks_n: list[int] = field(default_factory=list[int])
     marks_at: list[int] = field(default_factory=list[int])
 
-    def mark(self, n: int, at: int) -> None:
-        """Remember where record `n` starts, if the last mark is far enough behind."""
-        if not self.marks_at or at - self.marks_at[-1] >= MARK_BYTES:
-            self.marks_n.append(n)
-            self.marks_at.append(at)
+    def mark(self, n: int, at: int) -> bool:
+        """Remember where record `n` starts, if the last mark is far enough behind.
+
+        Returns:
+            Whether it is a mark now.
+        """
+        if self.marks_at and at - self.marks_at[-1] < MARK_BYTES:
+            return False
+        self.marks_n.append(n)
+        self.marks_at.append(at)
+        return True
 
 
 @dataclass(slots=True)
@@ -208,7 +222,13 @@ def encode_record(fields: tuple[int, int, int, int, str, int, int], frame: Frame
 
 def decode_record(body: bytes) -> Record:
     """Read the body of a record whose CRC was right."""
-    return Record(*msgpack.unpackb(body)[:8])
+    return Record(*unpack_body(body)[:8])
+
+
+def unpack_body(body: bytes) -> list[Any]:
+    """Give the fields of a record whose CRC was right, at least eight, as they stand in `Record`."""
+    fields: list[Any] = msgpack.unpackb(body)
+    return fields
 
 
 def record_number(body: bytes) -> int | None:
@@ -218,6 +238,15 @@ def record_number(body: bytes) -> int | None:
         return lead
     form = _UINT.get(lead)
     return None if form is None or len(body) < 2 + form.size else int(form.unpack_from(body, 2)[0])
+
+
+def reader_of(descriptor: int) -> ReadAt:
+    """Give a function that reads a file at an offset."""
+
+    def read_at(offset: int, size: int) -> bytes:
+        return os.pread(descriptor, size, offset)
+
+    return read_at
 
 
 def find_runs(read_at: ReadAt, start: int, size: int, first_n: int) -> list[Run]:

@@ -10,9 +10,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final, final
 
+from tagwerk.runtime.journal_files import remove_segment, set_aside
 from tagwerk.runtime.journal_read import Hole, Page, Reader
-from tagwerk.runtime.journal_recovery import Found, reader_of, salvage, set_aside
-from tagwerk.runtime.journal_segments import HEADER_BYTES, Position, Record, Segment, decode_record, find_runs
+from tagwerk.runtime.journal_recovery import Found
+from tagwerk.runtime.journal_repair import salvage
+from tagwerk.runtime.journal_segments import (
+    HEADER_BYTES,
+    Position,
+    Segment,
+    find_runs,
+    reader_of,
+)
 
 _LAST_N: Final = attrgetter("last_n")
 _REPLAY_BYTES: Final = 1 << 20
@@ -49,6 +57,11 @@ class Shelf:
     def first_n(self) -> int:
         """The first record there is; the next one to come if there is none."""
         return self._segments[0].first_n if self._segments else self.last_n + 1
+
+    @property
+    def last_whole_n(self) -> int:
+        """The last record that is there, 0 if there is none; `last_n` may be one that was found damaged."""
+        return self._segments[-1].last_n if self._segments else 0
 
     def written(self, segment: Segment, last_n: int, size: int) -> None:
         """Account for a flush that was written to the end of a segment."""
@@ -96,23 +109,19 @@ class Shelf:
         position = Position(self.journal_id, segment.incarnation, last_n)
         return Page(bodies, first_n, last_n, position, last_n == self._segments[-1].last_n, hole)
 
-    def replay(self, after_n: int) -> Iterator[Record]:
-        """Give all records with a number above `after_n`.
+    def replay(self, after_n: int) -> Iterator[tuple[list[bytes], int]]:
+        """Give the bodies of all records with a number above `after_n`, many at a time, each with its last number.
 
         Raises:
-            DamagedSegment: A record is damaged since it was looked at last.
+            DamagedSegment: The next record is damaged; `replace` the segment and go on behind the last number.
         """
         page_end = after_n
         while (index := bisect_left(self._segments, page_end + 1, key=_LAST_N)) < len(self._segments):
             segment = self._segments[index]
             first_n = max(page_end + 1, segment.first_n)
             bodies = self._reader.bodies(segment, first_n, _REPLAY_BYTES, _REPLAY_BYTES)
-            yield from map(decode_record, bodies)
             page_end = first_n + len(bodies) - 1
-
-    def last_record(self) -> Record | None:
-        """Give the last record."""
-        return next(self.replay(self._segments[-1].last_n - 1)) if self._segments else None
+            yield bodies, page_end
 
     def remove_behind(self, n: int) -> int:
         """Remove the segments all of whose records are at or before `n`, but never the last one.
@@ -159,7 +168,7 @@ class Shelf:
             if error.errno != errno.EIO:
                 raise
             aside, segments = set_aside(segment.path), []
-            segment.path.unlink()
+            remove_segment(segment.path)
         finally:
             os.close(descriptor)
         self.set_aside.append(aside)
@@ -167,7 +176,7 @@ class Shelf:
 
     def _remove_first(self) -> int:
         segment = self._segments[0]
-        segment.path.unlink()
+        remove_segment(segment.path)
         self._reader.drop(segment)
         del self._segments[0]
         self.size_bytes -= segment.end

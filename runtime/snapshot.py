@@ -1,4 +1,4 @@
-"""A table's snapshots: the newest and the one before it, so that a torn one costs a longer replay and nothing else."""
+"""A table's snapshots: the newest, and one that is on the disk: a torn one costs a longer replay and no more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
-from tagwerk.runtime.journal_recovery import sync_directory
+from tagwerk.runtime.journal_files import sync_directory
 from tagwerk.runtime.journal_segments import Buffer, Position, byte_count
 
 _HEADER: Final = struct.Struct("<4sIQQQQI")  # magic, layout, journal, incarnation, n, payload bytes, payload CRC
@@ -33,17 +33,13 @@ class Snapshot:
     payload: bytes
 
 
-def write_snapshot(path: Path, position: Position, payload: Sequence[Buffer], *, sync: bool = False) -> Position | None:
-    """Write a snapshot in the place of the newest, which becomes the older one.
+def write_snapshot(path: Path, position: Position, payload: Sequence[Buffer]) -> None:
+    """Put a snapshot in the place of the newest. A power cut may tear it before it is settled.
 
     Args:
-        path: The newest snapshot; the older one is beside it as `*.old`.
+        path: The newest snapshot; the settled one is beside it as `*.old`.
         position: The journal's place that the payload holds everything up to.
         payload: The table, in pieces that are written one after the other.
-        sync: Wait for the disk. Without it a power cut may tear this one; the older one is then read.
-
-    Returns:
-        What `Journal.keep_after` needs: the place of the older of the two, None while there are no two.
 
     Raises:
         OSError: It is not written; the earlier ones stay.
@@ -57,15 +53,31 @@ def write_snapshot(path: Path, position: Position, payload: Sequence[Buffer], *,
     with open(temporary, "wb", opener=_private) as file:
         file.write(head + _CRC.pack(crc32(head)))
         file.writelines(payload)
-        if sync:
-            file.flush()
-            os.fdatasync(file.fileno())
-    if _position(path) is not None:  # a damaged one must not take the place of the older one
-        path.replace(_older(path))
     temporary.replace(path)
-    if sync:
-        sync_directory(path.parent)
-    return kept_after(path)
+
+
+def hold_snapshot(path: Path) -> None:
+    """Keep the newest as it is, whatever takes its place, for `settle_snapshot`.
+
+    Raises:
+        OSError: It is not kept.
+    """
+    held = path.with_name(path.name + ".held")
+    held.unlink(missing_ok=True)
+    held.hardlink_to(path)
+
+
+def settle_snapshot(path: Path) -> None:
+    """Put the held snapshot on the disk and in the place of the one that was settled before. Takes its time.
+
+    Raises:
+        OSError: The one that was settled before stays.
+    """
+    held = path.with_name(path.name + ".held")
+    with held.open("rb") as file:
+        os.fdatasync(file.fileno())
+    held.replace(_older(path))
+    sync_directory(path.parent)
 
 
 def read_snapshot(path: Path) -> Snapshot | None:
@@ -78,8 +90,8 @@ def read_snapshot(path: Path) -> Snapshot | None:
 
 
 def kept_after(path: Path) -> Position | None:
-    """Give the place of the older of the two kept snapshots, None while there are no two."""
-    return _position(_older(path)) if _position(path) is not None else None
+    """Give the place of the settled snapshot: no power cut makes records up to it necessary. None if there is none."""
+    return _position(_older(path))
 
 
 def _older(path: Path) -> Path:

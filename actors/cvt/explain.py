@@ -40,7 +40,7 @@ def explain(shard: Cvt, handle: int) -> TagExplained:
         lines.append(("last writer", f"{writer.name} ({state}, batch {writer.counter.last})"))
     if shard.table.times[row]:
         lines.append(("source time", f"{(now_ns - int(shard.table.times[row])) / 1e9:.3f} s ago"))
-        lines.append(("received", f"{(now_ns - int(shard.table.received[row])) / 1e9:.3f} s ago"))
+        lines.append(("received", f"{(shard.steady.now_ns() - int(shard.table.received[row])) / 1e9:.3f} s ago"))
     lines.append(("history", "logged" if tag.log else "not logged"))
     return TagExplained(tuple(lines))
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 GLOBS_LIMIT: Final = 10_000
 LEASE_LIMIT_S: Final = 60.0
+SUBSCRIPTIONS_AT_ONCE: Final = 1_000
+"""Then others have their turn."""
 
 
 class Feed:
@@ -60,7 +62,7 @@ class Feed:
         """
         topic = view_topic(globs)
         view = self._views.get(topic)
-        until_ns = mono_ns + int(min(max(lease_s, 0.0), LEASE_LIMIT_S) * 1e9)
+        until_ns = mono_ns + int((min(lease_s, LEASE_LIMIT_S) if lease_s > 0.0 else 0.0) * 1e9)  # also from NaN
         if view is not None:
             view.lease_until_ns = max(view.lease_until_ns, until_ns)
             view.greet = True
@@ -99,7 +101,9 @@ class Feed:
 
     def subscriptions(self) -> None:
         """See who came: a new watcher is greeted with a beat, which proves to it that it hears us."""
-        while (frames := self._port.recv()) is not None:
+        for _ in range(SUBSCRIPTIONS_AT_ONCE):
+            if (frames := self._port.recv()) is None:
+                return
             if frames[0][:1] == b"\1":
                 view = self._views.get(frames[0][1:])
                 if view is not None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 NAME_LIMIT: Final = 100
 NOTHING: Final = encode([])
+LOOK_NS: Final = 20_000_000
+"""How often an opening makes the shard look for the dead: sooner nobody's successor is there."""
 REFUSED_AT_ONCE: Final = 1_000
 """An acknowledgement that lists so many refused samples is ended at the next batch."""
 
@@ -100,6 +102,7 @@ class IngestDesk:
         self._dead = dead_letters
         self._answers: list[list[bytes] | _Ack] = []
         self._acks: dict[str, _Ack] = {}
+        self._looked_ns = 0
 
     def receive(self, frames: list[bytes]) -> None:
         """One message of a writer. Nonsense is counted and dropped; it never ends the shard."""
@@ -137,17 +140,20 @@ class IngestDesk:
         if len(self._writers.by_name) >= WRITERS_LIMIT and name not in self._writers.by_name:
             self._refuse(identity, header, "NotPermitted", f"{self._shard} remembers {WRITERS_LIMIT} writers already")
             return
+        self._look_for_dead()
         writer = self._writers.get(name, named=header.named)
         same_connection = writer.identity == identity
         reachable = not same_connection and self._reaches(writer)
         if not same_connection and not may_take_over(writer, header.session, header.incarnation, reachable=reachable):
             self._refuse(identity, header, "Conflict", f"another process publishes as {name!r} and is alive")
             return
-        if writer.session == header.session and (writer.name in self._acks or writer.live_only):
-            # Before the opening: what that acknowledges is not looked up any more.
+        if writer.incarnation != header.incarnation:
+            writer.live_only.clear()  # what an earlier life sent is asked for by nobody
+        elif writer.name in self._acks or writer.live_only:
+            # Before the opening, also of a new session: what that acknowledges is not looked up any more.
             self._ack(writer, writer.counter.last)
             pending = self._acks.pop(writer.name)
-            pending.identity = identity
+            pending.identity, pending.session = identity, header.session
             self._answers.append(pending)
         born = writer.session != header.session or not writer.alive
         if born:
@@ -156,6 +162,21 @@ class IngestDesk:
         self._writers.connect(writer, identity, self._clock.mono_ns())
         next_number = writer.counter.last + 1
         self._answers.append([identity, pack_header(Kind.OPENED, header.session, next_number, born)])
+
+    def _look_for_dead(self) -> None:
+        """Who comes may be the successor of one that was killed, and must not find its tags taken.
+
+        Not at each of many openings: who died before the last look was found by it.
+        """
+        mono_ns = self._clock.mono_ns()
+        if mono_ns - self._looked_ns >= LOOK_NS:
+            self._looked_ns = mono_ns
+            self._lose_unreachable()
+
+    def _lose_unreachable(self) -> None:
+        for writer in list(self._writers.by_identity.values()):
+            if not self._reaches(writer):
+                self._lose(writer, False)
 
     def _refuse(self, identity: bytes, header: OpenHeader, code: str, why: str) -> None:
         self._answers.append([identity, pack_header(Kind.REFUSED, header.session, code, why)])
@@ -217,9 +238,7 @@ class IngestDesk:
 
     def beat(self) -> None:
         """Once a second: who does not answer, or cannot be reached, is lost."""
-        for writer in list(self._writers.by_identity.values()):
-            if not self._reaches(writer):
-                self._lose(writer, False)
+        self._lose_unreachable()
         for writer in self._writers.silent(self._clock.mono_ns()):
             self._lose(writer, False)
 

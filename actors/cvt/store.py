@@ -13,8 +13,9 @@ from tagwerk.protocols.errors import RemoteProtocolError
 from tagwerk.protocols.link import ReceiveCounter
 from tagwerk.protocols.samples import decode
 from tagwerk.runtime.durable import BIRTH, LOSS, SAMPLES
-from tagwerk.runtime.journal import Journal, Position
-from tagwerk.runtime.snapshot import kept_after, read_snapshot, write_snapshot
+from tagwerk.runtime.journal import Journal, Position, unpack_body
+from tagwerk.runtime.journal_side import Side
+from tagwerk.runtime.snapshot import hold_snapshot, kept_after, read_snapshot, settle_snapshot, write_snapshot
 
 if TYPE_CHECKING:
     import logging
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tagwerk.actors.cvt.logic.table import Table
-    from tagwerk.runtime.journal import Record
 
 FORMAT: Final = 1
 SNAPSHOT_RECORDS: Final = 1_000
@@ -46,6 +46,7 @@ class Memory:
         self._since_records = 0
         self._since_bytes = 0
         self._limit = SNAPSHOT_RECORDS
+        self._side = Side()
 
     def restore(self, table: Table, writers: Writers, log: logging.Logger) -> int:
         """Load the snapshot and apply the records after it; returns how many records were applied."""
@@ -59,12 +60,7 @@ class Memory:
                 after = snapshot.position
             except (RemoteProtocolError, LookupError, ValueError, TypeError) as error:
                 log.error("the snapshot is not usable (%s): the whole journal is applied", error)
-        count = 0
-        backlog = Backlog(table)
-        for record in self.journal.replay(after):
-            _replay(table, writers, backlog, record)
-            count += 1
-        backlog.flush()
+        count = _replay(table, writers, self.journal, after)
         self._since_records = count
         return count
 
@@ -81,40 +77,67 @@ class Memory:
     def snapshot(self, table: Table, writers: Writers) -> None:
         """Write the table as it is after the last committed record.
 
+        The journal lets go of what is behind it when it is on the disk, which takes its time, on the side.
+
         Raises:
-            OSError: It is not written; the next one is due after as many records.
+            OSError: It is not written, or the last one did not come to the disk; the next one is due after as many
+                records.
         """
         self._since_records = self._since_bytes = 0
-        kept = write_snapshot(self._path, self.journal.position, [_dump(table, writers)])
-        self.journal.keep_after(kept)
+        write_snapshot(self._path, self.journal.position, [_dump(table, writers)])
+        if self._side.done():
+            self.journal.keep_after(kept_after(self._path))
+            hold_snapshot(self._path)
+            self._side.start(settle_snapshot, self._path)
+
+    def close(self) -> None:
+        """Wait until the last snapshot is on the disk, if it is on its way."""
+        self._side.close()
 
 
-def _replay(table: Table, writers: Writers, backlog: Backlog, record: Record) -> None:
-    writer = writers.get(record.writer, named=True) if record.writer else None
-    if writer is not None and record.sequence > writer.counter.last:
-        writer.counter.last = record.sequence
-    if record.kind == SAMPLES:
-        index, birth = (writer.index, writer.birth) if writer is not None else (0, 0)
-        backlog.add(record.frame, index, birth, record.received_ns)
-    elif record.kind == BIRTH and writer is not None:
-        session, incarnation, named = unpack(record.frame)
-        writer.named = named
-        writers.born(writer, session, incarnation)
-        writer.alive = True
-    elif record.kind == LOSS:
-        backlog.flush()  # what was lost keeps the value it had
-        for batch in decode(record.frame):
-            rows = table.rows(batch.tags)
-            ours = rows >= 0  # not a tag that left the plant file meanwhile
-            table.lose(batch.select(ours), rows[ours], record.received_ns)
-        if writer is not None:
-            writer.alive = False
+def _replay(table: Table, writers: Writers, journal: Journal, after: Position | int) -> int:
+    """Apply the records after a place; gives how many. A million small ones may wait, so no object for each."""
+    count = 0
+    backlog = Backlog(table)
+    for bodies in journal.replay_pages(after):
+        count += len(bodies)
+        for body in bodies:
+            _, kind, _, _, name, sequence, received_ns, frame = unpack_body(body)[:8]
+            writer = writers.by_name.get(name) or (writers.get(name, named=True) if name else None)
+            if writer is None:
+                index = birth = 0
+            else:
+                index, birth = writer.index, writer.birth
+                if sequence > writer.counter.last:
+                    writer.counter.last = sequence
+            if kind == SAMPLES:
+                backlog.add(frame, index, birth, received_ns)
+            elif kind == BIRTH and writer is not None:
+                session, incarnation, writer.named = unpack(frame)
+                writers.born(writer, session, incarnation)
+                writer.alive = True
+                writer.lost_ns = 0
+            elif kind == LOSS:
+                backlog.flush()  # what was lost keeps the value it had
+                _replay_loss(table, writer, frame, received_ns)
+    backlog.flush()
+    return count
+
+
+def _replay_loss(table: Table, writer: Writer | None, frame: bytes, received_ns: int) -> None:
+    for batch in decode(frame):
+        rows = table.rows(batch.tags)
+        ours = rows >= 0  # not a tag that left the plant file meanwhile
+        table.lose(batch.select(ours), rows[ours], received_ns)
+    if writer is not None:
+        writer.alive = False
+        writer.lost_ns = received_ns
 
 
 def _dump(table: Table, writers: Writers) -> bytes:
     columns = {name: getattr(table, name).tobytes() for name in COLUMNS}
     people = [
-        [w.index, w.name, w.named, w.session, w.birth, w.incarnation, w.counter.last, w.alive]
+        [w.index, w.name, w.named, w.session, w.birth, w.incarnation, w.counter.last, w.alive, w.lost_ns]
         for w in writers.by_name.values()
     ]
     return pack([FORMAT, columns, table.strings, people])
@@ -134,5 +157,8 @@ def _load(table: Table, writers: Writers, value: Any) -> None:
     for row, text in zip(rows.tolist(), value[2], strict=True):
         if row >= 0:
             table.strings[row] = text
-    for index, name, named, session, birth, incarnation, last, alive in value[3]:
-        writers.restore(Writer(index, name, named, session, birth, incarnation, ReceiveCounter(last), alive=alive))
+    for index, name, named, session, birth, incarnation, last, alive, *ended in value[3]:
+        lost_ns = ended[0] if ended else 0  # a snapshot of before does not say when
+        writers.restore(
+            Writer(index, name, named, session, birth, incarnation, ReceiveCounter(last), alive=alive, lost_ns=lost_ns)
+        )

@@ -6,6 +6,8 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from tagwerk.protocols.errors import NotSent, Refused, RefusedCode
 from tagwerk.protocols.message import Message, Refusal
 from tagwerk.protocols.plantwide import Event
@@ -30,6 +32,7 @@ class WriteDesk:
 
     def __init__(self, shard: Cvt) -> None:
         self._shard = shard
+        self._owed: list[tuple[Later, TagWritten]] = []
 
     def write(self, message: WriteTag, sender: Sender) -> Message | Later:
         """Judge a write and hand it on.
@@ -56,7 +59,7 @@ class WriteDesk:
         shard.ask(tag.source, order, partial(self._outcome, message, tag, before, later), timeout_s)
         return later
 
-    def _own(self, message: WriteTag, tag: TagDef, row: int, value: Any, before: str) -> Message:
+    def _own(self, message: WriteTag, tag: TagDef, row: int, value: Any, before: str) -> Later:
         shard = self._shard
         owner = int(shard.table.owner[row])
         for writer in shard.writers.by_name.values():
@@ -66,12 +69,21 @@ class WriteDesk:
         now_ns = shard.clock.now_ns()
         shard.own([make(kind, [tag.handle], [value], now_ns)])
         self._log(message, tag, before, str(value))
-        return TagWritten(tag.handle, value, GOOD, now_ns)
+        later = Later()
+        self._owed.append((later, TagWritten(tag.handle, value, GOOD, now_ns)))
+        return later
+
+    def flush(self, *, journaled: bool) -> None:
+        """After the commit: what was written here is answered, with whether it is in the journal."""
+        owed, self._owed = self._owed, []
+        for later, written in owed:
+            later.reply(written if journaled else replace(written, not_journaled=True))
 
     def _outcome(self, message: WriteTag, tag: TagDef, before: str, later: Later, outcome: Outcome) -> None:
         if isinstance(outcome, TagWritten):
             self._log(message, tag, before, str(outcome.value))
-            later.reply(outcome)
+            # Its owner published it by now, or will: into a journal that takes nothing.
+            later.reply(outcome if self._shard.recorder.journaled else replace(outcome, not_journaled=True))
         elif isinstance(outcome, Refused):
             later.reply(Refusal(outcome.code, outcome.message, outcome.tag or tag.name))
         elif isinstance(outcome, (WriteNotSent, WriteUnknown)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from tagwerk.runtime.journal import Journal, Position, Record
 from tagwerk.runtime.journal_segments import Segment, decode_record
 
 SEGMENT_BYTES = 600
+MEMORY = next((path for path in ("/dev/shm",) if os.access(path, os.W_OK)), None)  # nothing waits for a disk there
 FRAMES = st.lists(st.binary(max_size=150), min_size=1, max_size=25)
 
 
@@ -79,7 +81,7 @@ def check_whole_after_damage(directory: Path, written: list[Record], may_lose: i
 @settings(max_examples=150, deadline=None)
 @given(frames=FRAMES, where=st.floats(0, 1), which=st.floats(0, 1, exclude_max=True))
 def test_any_truncation_costs_only_what_it_cut(frames: list[bytes], where: float, which: float) -> None:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         directory = Path(name)
         written = write(directory, frames)
         files = segment_files(directory)
@@ -101,7 +103,7 @@ def test_any_truncation_costs_only_what_it_cut(frames: list[bytes], where: float
     bits=st.integers(1, 255),
 )
 def test_any_flipped_byte_costs_one_record_at_most(frames: list[bytes], where: float, which: float, bits: int) -> None:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         directory = Path(name)
         written = write(directory, frames)
         files = segment_files(directory)
@@ -116,7 +118,7 @@ def test_any_flipped_byte_costs_one_record_at_most(frames: list[bytes], where: f
 @example(frames=[b"\0"], flips=[(0.0, 1)])  # a longer length, and nothing behind to read
 @given(frames=FRAMES, flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1))
 def test_any_flipped_bytes_while_it_is_read_are_a_hole(frames: list[bytes], flips: list[tuple[float, int]]) -> None:
-    with tempfile.TemporaryDirectory() as name, journal_in(Path(name), 1) as journal:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name, journal_in(Path(name), 1) as journal:
         for sequence, frame in enumerate(frames):
             journal.append(1, "w", sequence, 1, frame)
             journal.commit()
@@ -141,7 +143,7 @@ def test_any_flipped_bytes_while_it_is_read_are_a_hole(frames: list[bytes], flip
 @given(starts=st.lists(st.tuples(FRAMES, st.integers(0, 300)), min_size=1, max_size=6), data=st.data())
 def test_power_cuts_hide_no_later_record(starts: list[tuple[list[bytes], int]], data: st.DataObject) -> None:
     """Each start writes, then a power cut takes some bytes. A consumer that saw any of it gets all that came after."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
         directory = Path(name)
         places: list[tuple[Position, list[Record]]] = []
         for incarnation, (frames, cut_bytes) in enumerate(starts, start=1):

@@ -320,10 +320,18 @@ class TestDeadband:
 
 class TestBackfill:
     def test_nothing_becomes_current(self, bench: Bench) -> None:
-        done = bench.table.backfill(make(FLOAT, [TEMP, COUNT, TEMP, 77], [1.0, 2.0, NAN, 3.0], 5))
+        batch = make(FLOAT, [TEMP, COUNT, TEMP, 77], [1.0, 2.0, NAN, 3.0], 5)
+        done = bench.table.backfill(batch, ERP, bench.dead)
         assert done.refused == [(1, COUNT, "WrongType"), (3, 77, "UnknownTag")]
         assert rows(done.history_only) == [(TEMP, 1.0, 5, 0), (TEMP, None, 5, q.BAD)]
         assert bench.value(TEMP) is None
+
+    def test_it_comes_from_the_owner_or_from_nobody_elses(self, bench: Bench) -> None:
+        bench.put(TEMP, 1.0)
+        old = make(FLOAT, [TEMP], [0.5], 5)
+        assert bench.table.backfill(old, MES, bench.dead).refused == [(0, TEMP, "NotOwner")]
+        bench.dead[ERP] = True
+        assert bench.table.backfill(old, MES, bench.dead).refused == []
 
 
 def test_a_loss_keeps_values_and_owners(bench: Bench) -> None:

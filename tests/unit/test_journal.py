@@ -218,10 +218,10 @@ def test_a_damaged_record_costs_itself_and_its_file_is_kept(opened: Opener, tmp_
     path = segments(tmp_path)[0]
     path.write_bytes(path.read_bytes().replace(b"c" * 100, b"c" * 99 + b"!"))
     journal = Journal(tmp_path, incarnation=2, clock=clock, cap_bytes=CAP)
-    recovery = journal.open()
-    assert recovery.set_aside == (path.with_name(path.name + ".corrupt"),)
-    assert b"c" * 99 + b"!" in recovery.set_aside[0].read_bytes()
+    journal.open()
     assert numbers(journal) == [1, 2, 4, 5]
+    assert journal.set_aside == (path.with_name(path.name + ".corrupt"),)
+    assert b"c" * 99 + b"!" in journal.set_aside[0].read_bytes()
     page = journal.read(Position(place.journal, 1, 2))
     assert page.hole is not None
     assert page.hole.end.n == 4

@@ -1,4 +1,4 @@
-"""What a shard applies when it comes back: many journaled frames at once, as one set of columns."""
+"""What a shard applies when it comes back: many journaled frames at once, as columns, the newest first."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
     from tagwerk.actors.cvt.logic.table import Table
 
-LIMIT_BYTES: Final = 16 << 20
+LIMIT_BYTES: Final = 64 << 20
 """So much is gathered before it is put into the table."""
 
+_SPAN_BYTES: Final = 2 << 20
+_SPAN_FRAMES: Final = 4_000  # what is looked at together: numpy's own cost is small then, and so is what is in vain
 _WIDTH: Final = 4  # bytes of a handle
 
 
 class Backlog:
     """Gathers journaled frames in their order, and puts what they say into a table.
 
-    Frames of a journal were checked when they were taken: nothing is checked again here. Adding a frame costs about
-    4 us, whatever its size; the columns are made once for all of them.
+    Only the last sample of a tag counts, so the newest frames are looked at first, and of older ones little more than
+    the handles. Frames of a journal were checked when they were taken: nothing is checked again here.
 
     Args:
         table: Takes the values.
@@ -31,16 +33,9 @@ class Backlog:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._clear()
-
-    def _clear(self) -> None:
         self._size = 0
-        self._counts: list[int] = []
-        self._kinds: list[int] = []
+        self._frames: list[bytes] = []
         self._origins: list[tuple[int, int, int]] = []  # writer, session, received_ns
-        self._columns: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])  # tags, times, quality
-        self._values: dict[int, list[bytes]] = {int(kind): [] for kind in ValueType}
-        self._texts: list[str] = []
 
     def add(self, frame: bytes, writer: int, session: int, received_ns: int) -> None:
         """Take one frame of samples that became current.
@@ -51,68 +46,96 @@ class Backlog:
             session: Its birth.
             received_ns: When the shard took it, UTC ns.
         """
-        for kind, tags, values, times, quality in frame_rows(frame):
-            count = len(tags) // _WIDTH
-            self._counts.append(count)
-            self._kinds.append(kind)
-            self._origins.append((writer, session, received_ns))
-            self._columns[0].append(tags)
-            self._columns[1].append(times)
-            self._columns[2].append(bytes(_WIDTH * count) if quality is None else quality)
-            if kind == ValueType.STR:
-                self._texts.extend(values)
-            elif kind != ValueType.QUALITY:
-                self._values[kind].append(values)
+        self._frames.append(frame)
+        self._origins.append((writer, session, received_ns))
         self._size += len(frame)
         if self._size >= LIMIT_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Put everything gathered into the table: of each tag the last value, and the last quality."""
-        if not self._counts:
-            return
-        table = self._table
-        counts = np.array(self._counts)
-        tags, times, quality = (b"".join(column) for column in self._columns)
-        rows = table.rows(np.frombuffer(tags, "<u4"))
-        kinds = np.repeat(np.array(self._kinds, np.uint8), counts)
-        self._put_values(rows, kinds)
-        last = _last_of_each(rows, len(table))
-        frame_of = np.repeat(np.arange(len(counts)), counts)[last]
-        origins = np.array(self._origins, "<i8")[frame_of]
-        at = rows[last]
-        table.times[at] = np.frombuffer(times, "<i8")[last]
-        table.quality[at] = np.frombuffer(quality, "<u4")[last]
-        table.owner[at], table.born[at], table.received[at] = origins.T
-        table.heard[at] = table.received[at]
-        self._clear()
+        frames, self._frames = self._frames, []
+        origins, self._origins = self._origins, []
+        self._size = 0
+        shown = _Shown(self._table)
+        stop = len(frames)
+        while stop:
+            start, size = stop, 0
+            while start and size < _SPAN_BYTES and stop - start < _SPAN_FRAMES:
+                start -= 1
+                size += len(frames[start])
+            shown.put(frames[start:stop], origins[start:stop])
+            stop = start
 
-    def _put_values(self, rows: NDArray[np.intp], kinds: NDArray[np.uint8]) -> None:
+
+class _Shown:
+    """A table that is filled from the end: what is there already is newer than what comes."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._has_quality = np.zeros(len(table) + 1, np.bool_)
+        self._has_quality[-1] = True  # row -1: a tag that left the plant file
+        self._has_value = self._has_quality.copy()
+
+    def put(self, frames: list[bytes], origins: list[tuple[int, int, int]]) -> None:
+        """Put in what these frames say of tags that no newer one has said."""
+        batches = [(*row, origin) for frame, origin in zip(frames, origins, strict=True) for row in frame_rows(frame)]
+        if not batches:
+            return
+        kinds, tags, values, times, quality, origins = map(list, zip(*batches, strict=True))
+        rows = self._table.rows(np.frombuffer(b"".join(tags), "<u4"))
+        counts = np.array([len(column) for column in tags]) // _WIDTH
+        self._put_values(rows, np.repeat(np.array(kinds, np.uint8), counts), kinds, values)
+        last = _last_of_each(rows, self._has_quality)
+        if not len(last):
+            return
+        table, at = self._table, rows[last]
+        codes = [bytes(len(column)) if code is None else code for column, code in zip(tags, quality, strict=True)]
+        table.times[at] = np.frombuffer(b"".join(times), "<i8")[last]
+        table.quality[at] = np.frombuffer(b"".join(codes), "<u4")[last]
+        batch_of = np.searchsorted(np.cumsum(counts), last, side="right")
+        table.owner[at], table.born[at], table.received[at] = np.array(origins, "<i8")[batch_of].T
+        table.heard[at] = table.received[at]
+
+    def _put_values(
+        self, rows: NDArray[np.intp], kind_of: NDArray[np.uint8], kinds: list[int], values: list[Any]
+    ) -> None:
         table = self._table
         for kind, column, dtype in (
             (ValueType.FLOAT, table.floats, "<f8"),
             (ValueType.INT, table.ints, "<i8"),
             (ValueType.BOOL, table.ints, "?"),
+            (ValueType.STR, None, ""),
         ):
-            of_kind = rows[kinds == kind]
-            if len(of_kind):
-                values: NDArray[Any] = np.frombuffer(b"".join(self._values[kind]), dtype)
-                last = _last_of_each(of_kind, len(table))
-                column[of_kind[last]] = values[last]
-                table.has_value[of_kind[last]] = True
-        for row, text in zip(rows[kinds == ValueType.STR].tolist(), self._texts, strict=True):
-            if row >= 0:
-                table.strings[row] = text
-                table.has_value[row] = True
+            if kind not in kinds:
+                continue
+            of_kind = rows[kind_of == kind]
+            last = _last_of_each(of_kind, self._has_value)
+            if not len(last):
+                continue
+            at = of_kind[last]
+            table.has_value[at] = True
+            given = [column for column, its in zip(values, kinds, strict=True) if its == kind]
+            if column is not None:
+                column[at] = np.frombuffer(b"".join(given), dtype)[last]
+                continue
+            texts = [text for batch in given for text in batch]
+            for row, number in zip(at.tolist(), last.tolist(), strict=True):
+                table.strings[row] = texts[number]
 
 
-def _last_of_each(rows: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """Where each row stands for the last time; rows below 0 (tags that left the plant file) do not count.
+def _last_of_each(rows: NDArray[np.intp], known: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Where each row that is not known stands for the last time; all are known then.
 
     Args:
-        rows: intp (n,), each below `count`.
-        count: Rows of the table.
+        rows: intp (n,).
+        known: bool (rows of the table + 1,); the last one is True and stands for -1.
     """
-    last = np.full(count + 1, -1, np.intp)  # the one more takes what is -1
-    last[rows] = np.arange(len(rows))
-    return last[:count][last[:count] >= 0]
+    places = np.flatnonzero(~known[rows])
+    if not len(places):
+        return places
+    last = np.full(len(known), -1, np.intp)
+    last[rows[places]] = places
+    found = last[last >= 0]
+    known[rows[found]] = True
+    return found

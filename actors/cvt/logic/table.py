@@ -73,7 +73,10 @@ class Table:
         self.owner = np.zeros(count, np.int32)
         self.born = np.zeros(count, np.int64)
         self.required = np.full(count, ANYONE, np.int32)
-        self._bands = np.array([_band(tag) for tag in self.tags])
+        self._bands = np.zeros(count)
+        for row, tag in enumerate(self.tags):
+            if tag.deadband or tag.deadband_pct is not None:
+                self._bands[row] = _band(tag)
         self._any_band = bool((self._bands > 0).any())
 
     def __len__(self) -> int:
@@ -115,6 +118,7 @@ class Table:
         dead: NDArray[np.bool_],
         *,
         clock_known_wrong: bool = False,
+        wall_ns: int | None = None,
     ) -> Applied:
         """Take a batch that a writer published.
 
@@ -125,6 +129,8 @@ class Table:
             received_ns: The shard's clock.
             dead: bool (writers,): who lost or gave up its tags.
             clock_known_wrong: This writer's clock was ahead already: no further mark.
+            wall_ns: The host's wall clock, if it is not the shard's. It was set then, and a writer that shows the same
+                is not wrong.
         """
         done = Applied()
         rows = self.rows(batch.tags)
@@ -133,7 +139,8 @@ class Table:
             done.untouched = False
             batch, rows = batch.select(keep), rows[keep]
         # Times are judged for the batch as a whole, against the table before it: inside a batch the order rules.
-        batch, rows = self._judge_times(batch, rows, writer, session, received_ns, done, clock_known_wrong)
+        clocks = (received_ns, received_ns if wall_ns is None else wall_ns)
+        batch, rows = self._judge_times(batch, rows, writer, session, clocks, done, clock_known_wrong)
         if len(batch):
             for piece, piece_rows in self._usable(batch, rows, received_ns, done):
                 self.put(piece, piece_rows, writer, session, received_ns)
@@ -141,21 +148,23 @@ class Table:
                 done.rows.append(piece_rows)
         return done
 
-    def backfill(self, batch: Samples) -> Applied:
+    def backfill(self, batch: Samples, writer: int, dead: NDArray[np.bool_]) -> Applied:
         """Take a batch that is for history only: nothing becomes current.
 
         Args:
             batch: As it came, columns of one length.
+            writer: Number of the writer, > 0.
+            dead: bool (writers,): who lost or gave up its tags.
         """
         done = Applied(untouched=False)
-        keep = self._permitted(batch, self.rows(batch.tags), None, np.zeros(1, np.bool_), done)
+        keep = self._permitted(batch, self.rows(batch.tags), writer, dead, done)
         kept = batch if keep is None else batch.select(keep)
         if len(kept):
             done.history_only.extend(piece for piece, _ in _without_nan(kept))
         return done
 
     def _permitted(
-        self, batch: Samples, rows: NDArray[np.intp], writer: int | None, dead: NDArray[np.bool_], done: Applied
+        self, batch: Samples, rows: NDArray[np.intp], writer: int, dead: NDArray[np.bool_], done: Applied
     ) -> NDArray[np.bool_] | None:
         """Which rows may be taken; None if all. Those that may not are put into `done.refused`."""
         known = rows >= 0
@@ -177,9 +186,7 @@ class Table:
             done.refused.append((number, int(batch.tags[number]), code.value))
         return keep
 
-    def _owned(self, rows: NDArray[np.intp], writer: int | None, dead: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        if writer is None:
-            return np.full(len(rows), True)
+    def _owned(self, rows: NDArray[np.intp], writer: int, dead: NDArray[np.bool_]) -> NDArray[np.bool_]:
         required = self.required[rows]
         holder = self.owner[rows]
         free = (holder == writer) | (holder == NOBODY) | dead[holder]
@@ -227,7 +234,7 @@ class Table:
         rows: NDArray[np.intp],
         writer: int,
         session: int,
-        received_ns: int,
+        clocks: tuple[int, int],
         done: Applied,
         clock_known_wrong: bool,
     ) -> tuple[Samples, NDArray[np.intp]]:
@@ -237,7 +244,11 @@ class Table:
         late = in_session & (age > 0) & (age < LATE_WINDOW_NS)
         if late.any():  # a sample without a value never is: what turned bad must not go on looking good
             late &= _has_value(batch)
-        wrong = (in_session & (age >= LATE_WINDOW_NS)) | (batch.times - received_ns > AHEAD_NS)
+        received_ns, wall_ns = clocks
+        back = in_session & (age >= LATE_WINDOW_NS)
+        if abs(wall_ns - received_ns) > AHEAD_NS:
+            back &= np.abs(batch.times - wall_ns) > AHEAD_NS
+        wrong = back | (batch.times - max(clocks) > AHEAD_NS)
         if late.any():
             done.untouched = False
             if late.all():

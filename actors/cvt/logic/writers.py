@@ -11,6 +11,8 @@ from tagwerk.protocols.link import ReceiveCounter
 LEASE_NS: Final = 3_000_000_000
 FORGET_NS: Final = 24 * 3_600_000_000_000
 WRITERS_LIMIT: Final = 100_000
+NO_SESSION: Final = 0
+"""No writer has this one, so the next opening is a birth."""
 LIVE_ONLY_LIMIT: Final = 256
 """As many batches as a writer may have under way."""
 
@@ -28,7 +30,7 @@ class Writer:
     index: int
     name: str
     named: bool
-    session: int = 0
+    session: int = NO_SESSION
     birth: int = 0
     """Rises with each birth; the table's `born` column."""
     incarnation: int = 0
@@ -106,6 +108,20 @@ class Writers:
             del self.by_name[writer.name]
             self.changes += 1
         return old
+
+    def await_again(self, mono_ns: int, now_ns: int, *, reborn: bool) -> None:
+        """After a start of the shard: one lease for those that lived to be heard again.
+
+        Args:
+            mono_ns: Monotonic.
+            now_ns: Wall time, for those whose end nobody knows.
+            reborn: The table is behind what it was, so each is to publish again what it owns.
+        """
+        for writer in self.by_name.values():
+            writer.heard_ns = mono_ns
+            writer.lost_ns = writer.lost_ns or now_ns
+            if reborn:
+                writer.session = NO_SESSION
 
     def _disconnect(self, writer: Writer) -> None:
         if self.by_identity.get(writer.identity) is writer:  # the connection may speak for another one by now

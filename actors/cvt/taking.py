@@ -1,0 +1,78 @@
+"""Takes the batches of a writer's frame: into the table, onto the feed, and as records into the journal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tagwerk.protocols.plantwide import Event
+from tagwerk.runtime.durable import SAMPLES
+
+if TYPE_CHECKING:
+    from tagwerk.actors.cvt.actor import Cvt
+    from tagwerk.actors.cvt.logic.table import Applied
+    from tagwerk.actors.cvt.logic.writers import Writer
+    from tagwerk.protocols.samples import Samples
+
+
+class Taker:
+    """Applies frames that were checked. See `Take`.
+
+    Args:
+        shard: Whose table, feed and journal it is.
+    """
+
+    def __init__(self, shard: Cvt) -> None:
+        self._shard = shard
+
+    def __call__(
+        self, writer: Writer, number: int, batches: list[Samples], frame: bytes, backfill: bool
+    ) -> list[tuple[int, int, str]]:
+        """Take one frame; nothing of it is shown or recorded before all of it could be applied."""
+        shard = self._shard
+        now_ns, wall_ns = shard.steady.now_ns(), shard.clock.now_ns()
+        dead = shard.losses.dead()
+        results: list[Applied] = []
+        for batch in batches:
+            if backfill:
+                results.append(shard.table.backfill(batch, writer.index, dead))
+                continue
+            results.append(
+                shard.table.apply(
+                    batch, writer.index, writer.birth, now_ns, dead, clock_known_wrong=writer.clock_wrong,
+                    wall_ns=wall_ns,
+                )
+            )  # fmt: skip
+            self._note_clock(writer, results[-1])
+        for done in results:
+            for batch, rows in zip(done.current, done.rows, strict=True):
+                shard.feed.add(batch, rows, now_ns)
+        if all(done.untouched for done in results):
+            shard.recorder.append(SAMPLES, writer.name, number, frame, sum(map(len, batches)))
+        else:
+            late = [batch for done in results for batch in done.history_only]
+            current = [batch for done in results for batch in done.current]
+            shard.recorder.frame(writer.name, number, late, current)
+        return _refused(batches, results)
+
+    def _note_clock(self, writer: Writer, done: Applied) -> None:
+        if done.clock_step is None:
+            writer.clock_wrong = writer.clock_wrong and not done.current
+            return
+        if not writer.clock_wrong:
+            shard = self._shard
+            handle, step_ns = done.clock_step
+            name = shard.definitions.name_of(handle)
+            why = f"the time of {name} steps by {step_ns / 1e9:+.1f} s"
+            shard.audit(Event(shard.clock.now_ns(), "", "", "clock", writer.name, "", "", why))
+        # A clock that is ahead stays ahead: told once. One that went back is right again at once.
+        writer.clock_wrong = done.clock_step[1] >= 0
+
+
+def _refused(batches: list[Samples], results: list[Applied]) -> list[tuple[int, int, str]]:
+    """What was refused of each batch, with its row in the frame."""
+    refused: list[tuple[int, int, str]] = []
+    offset = 0
+    for batch, done in zip(batches, results, strict=True):
+        refused.extend((offset + row, handle, code) for row, handle, code in done.refused)
+        offset += len(batch)
+    return refused

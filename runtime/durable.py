@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from tagwerk.protocols.codec import MAX_FRAME_BYTES, unpack
-from tagwerk.protocols.errors import Refused, RemoteProtocolError
+from tagwerk.protocols.errors import LocalProtocolError, Refused, RemoteProtocolError, Unavailable
 from tagwerk.protocols.tags import JournalPage, JournalTaken, PositionMark, ReadJournal
+from tagwerk.runtime.home import file_form
 from tagwerk.runtime.reactor import SECOND_NS
+from tagwerk.runtime.stumbles import Stumbles
 from tagwerk.runtime.watcher import Bell
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from tagwerk.runtime.control import Outcome
 
 RETRY_S: Final = 0.05
+NOT_TAKEN_S: Final = 1.0
+"""A page that could not be stored is asked for again after this."""
+PAGE_BYTES: Final = 1 << 20
 IDLE_S: Final = 1.0
 """Without a bell a shard is asked so often: a lost bell costs a second, no more."""
 
@@ -25,6 +30,13 @@ SAMPLES: Final = 0
 BIRTH: Final = 1
 LOSS: Final = 2
 HISTORY_ONLY: Final = 3
+
+
+_TYPES: Final = (int, int, int, int, str, int, int, bytes)
+
+
+class NotTaken(Unavailable):
+    """A consumer could not store a page, and nothing of it: the same page comes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +60,34 @@ def read_record(body: bytes) -> JournalRecord:
         RemoteProtocolError: Not a record.
     """
     value = unpack(body, max_bytes=2 * MAX_FRAME_BYTES, max_depth=None)
-    if type(value) is not list or len(value) < 8:
+    if type(value) is not list or tuple(map(type, value[:8])) != _TYPES:
         msg = "a journal record has 8 fields"
         raise RemoteProtocolError(msg)
     return JournalRecord(*value[:8])
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A record that is left out: its place, its bytes as they are in the journal, and why."""
+
+    place: PositionMark
+    body: bytes
+    reason: str
+
+
+OnPage: TypeAlias = "Callable[[JournalPage, list[JournalRecord], list[Aside]], None]"
+
+
+def hole_words(taken: PositionMark | None, page: JournalPage) -> tuple[str, str, str]:
+    """Give a page's hole for its event: the last record before it, the first behind it, and what it is."""
+    if page.hole is None:
+        msg = "a page without a hole"
+        raise LocalProtocolError(msg)
+    first, last = map(str, page.hole)
+    if taken is None or taken.journal == page.position.journal:
+        return first, last, "the records between them were gone before they were read"
+    journals = f"journal {page.position.journal:016x} in the place of {taken.journal:016x}"
+    return first, last, f"{journals}: what was behind the first was gone before it was read"
 
 
 class DurableReader:
@@ -61,8 +97,9 @@ class DurableReader:
         actor: Who reads; its name is the consumer's.
         shard: The shard's actor name.
         after: The place after which to start: what this consumer has committed. None: from the first record.
-        on_page: Called with each page and its records, in order. The consumer commits data and `page.position`
-            together, then calls `taken`.
+        on_page: Called with each page, its records in order, and those that are left out: they cannot be read, or the
+            consumer has died of them. It commits data, events and `page.position` together, then calls `taken`. It
+            may raise `NotTaken`.
         min_interval_s: At least so long between two pulls that found the end: lets commits be grouped.
     """
 
@@ -71,7 +108,7 @@ class DurableReader:
         actor: Actor,
         shard: str,
         after: PositionMark | None,
-        on_page: Callable[[JournalPage, list[JournalRecord]], None],
+        on_page: OnPage,
         min_interval_s: float = 0.0,
     ) -> None:
         self.shard = shard
@@ -84,9 +121,13 @@ class DurableReader:
         self._asking = False
         self._again = False
         self._scheduled = False
+        self._held = False
+        """A page could not be stored: no bell makes us ask for it before its time."""
         self._at_end_calls: list[Callable[[], None]] = []
         self._next_calls: list[Callable[[], None]] = []
         self._last_ns = 0
+        name = f"{file_form(shard)}.stumbles"
+        self._stumbles = Stumbles(actor.context.home.actor_data(actor.name) / name)
         self._bell = Bell(shard, actor.reactor, actor.directory, self._rang)
         actor.every(IDLE_S, self._rang)
         self._pull()
@@ -108,12 +149,18 @@ class DurableReader:
         if self._asking:
             self._again = True
             return
+        if self._held:
+            return
         wait_ns = self._last_ns + self._min_ns - self._actor.clock.mono_ns()
         if wait_ns <= 0:
             self._pull()
         elif not self._scheduled:
             self._scheduled = True
             self._actor.after(wait_ns / SECOND_NS, self._later)
+
+    def _release(self) -> None:
+        self._held = False
+        self._later()
 
     def _later(self) -> None:
         self._scheduled = False
@@ -123,16 +170,9 @@ class DurableReader:
     def _pull(self) -> None:
         self._asking = True
         self._again = False
-        self._actor.ask(self.shard, ReadJournal(self._actor.name, self.after), self._answered, 10.0)
-
-    def _records(self, page: JournalPage) -> list[JournalRecord]:
-        records: list[JournalRecord] = []
-        for body in page.records:
-            try:
-                records.append(read_record(body))
-            except RemoteProtocolError as error:  # it would come again for ever
-                self._actor.log.error("%s: a record is left out: %s", self.shard, error)
-        return records
+        limit_bytes = 1 if self._stumbles.careful(self.after) else PAGE_BYTES  # a page has one record at least
+        question = ReadJournal(self._actor.name, self.after, limit_bytes)
+        self._actor.ask(self.shard, question, self._answered, 10.0)
 
     def _answered(self, outcome: Outcome) -> None:
         if not isinstance(outcome, JournalPage):
@@ -143,7 +183,13 @@ class DurableReader:
             return
         # An empty page at the end is a beat: no later record is older, so timers may run up to it.
         if outcome.records or outcome.hole is not None or outcome.at_end:
-            self._on_page(outcome, self._records(outcome))
+            try:
+                self._hand_over(outcome)
+            except NotTaken:
+                self._asking = False
+                self._held = True
+                self._actor.after(NOT_TAKEN_S, self._release)
+                return
         self.after = outcome.position
         self._asking = False
         if not outcome.at_end:
@@ -159,3 +205,38 @@ class DurableReader:
             self._pull()
         elif self._again:
             self._rang()
+
+    def _hand_over(self, page: JournalPage) -> None:
+        """Have the consumer take a page, and remember it if that kills it."""
+        if not page.records:
+            self._on_page(page, [], [])
+            return
+        journal, last_n = page.position.journal, page.position.n
+        if self._stumbles.condemns(journal, last_n):
+            why = f"{self._actor.name} died of it again and again"
+            self._on_page(page, [], [Aside(page.position, page.records[-1], why)])
+            self._stumbles.end()
+            return
+        self._stumbles.begin(journal, last_n - len(page.records) + 1, last_n)
+        try:
+            records, aside = _readable(page)
+            self._on_page(page, records, aside)
+        except (NotTaken, OSError, MemoryError):  # the world's fault, not the record's
+            self._stumbles.end()
+            raise
+        except Exception:  # counted against the record; then the actor's failure policy has it
+            self._stumbles.failed()
+            raise
+        self._stumbles.end()
+
+
+def _readable(page: JournalPage) -> tuple[list[JournalRecord], list[Aside]]:
+    records: list[JournalRecord] = []
+    aside: list[Aside] = []
+    # Inside a page the numbers have no gap: it is of one segment.
+    for n, body in enumerate(page.records, page.position.n - len(page.records) + 1):
+        try:
+            records.append(read_record(body))
+        except RemoteProtocolError as error:  # it would come again for ever
+            aside.append(Aside(PositionMark(page.position.journal, page.position.incarnation, n), body, str(error)))
+    return records, aside

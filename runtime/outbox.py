@@ -89,12 +89,19 @@ class Outbox:
         after = max(0, min(after, (1 << 63) - 1))
         was_open = self._connection.in_transaction
         if after and self.pending:
-            self._connection.execute("DELETE FROM outbox WHERE seq <= ?", (after,))
-            self._close(was_open)
+            self._remove(after, was_open)
         rows = self._connection.execute(
             "SELECT seq, event FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, max(1, min(limit, PAGE_LIMIT)))
         ).fetchall()
         return OutboxPage(self.box, tuple((seq, msgspec.convert(unpack(event), Event)) for seq, event in rows))
+
+    def _remove(self, upto: int, was_open: bool) -> None:
+        try:
+            self._connection.execute("DELETE FROM outbox WHERE seq <= ?", (upto,))
+            self._close(was_open)
+        except sqlite3.OperationalError:  # a full disk: a later question removes them, and they are not given again
+            if self._connection.in_transaction and not was_open:
+                self._connection.rollback()
 
     def _insert(self, event: Event) -> None:
         self._connection.execute("INSERT INTO outbox (event) VALUES (?)", (pack(msgspec.to_builtins(event)),))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import sqlite3
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tagwerk.actors.alarms.logic import system
-from tagwerk.actors.alarms.logic.book import Book
+from tagwerk.actors.alarms.logic.book import AlarmState, Book
 from tagwerk.actors.alarms.logic.definition import AlarmDef, AlarmType
 from tagwerk.actors.alarms.logic.evaluator import Evaluator
 from tagwerk.actors.alarms.store import AlarmStore, Key
@@ -20,6 +22,7 @@ from tagwerk.protocols.alarms import (
     AlarmRow,
     GetAlarms,
     GetOccurrences,
+    Occurrence,
     OccurrenceList,
     ResetAlarm,
 )
@@ -29,15 +32,18 @@ from tagwerk.protocols.names import NAME_LIMIT
 from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.samples import TYPE_NAMES
 from tagwerk.protocols.tags import ReadTags, TagStates
+from tagwerk.runtime import levels
 from tagwerk.runtime.actor import Actor, Later, Sender
-from tagwerk.runtime.durable import LOSS, SAMPLES, DurableReader, JournalRecord
+from tagwerk.runtime.durable import LOSS, SAMPLES, Aside, DurableReader, JournalRecord, NotTaken, hole_words
 from tagwerk.runtime.states import PeerState
 
 if TYPE_CHECKING:
+    from tagwerk.actors.alarms.logic.columns import Columns
     from tagwerk.protocols.samples import Samples
     from tagwerk.protocols.tags import JournalPage, PositionMark, TagDef
     from tagwerk.runtime.context import ActorContext
     from tagwerk.runtime.plantfile_models import AlarmConfig
+    from tagwerk.runtime.transport import Transport
 
 COMMIT_S: Final = 1.0
 """A position alone is committed so often at most: what is read again after a death is no more than that."""
@@ -46,6 +52,8 @@ LOOK_S: Final = 1.0
 READ_LIMIT: Final = 10_000
 """Tags in one question to a shard."""
 LOAD_LIMIT_S: Final = 60.0
+OWED_LIMIT: Final = 100_000
+"""Occurrences that wait for room on the disk; past it the journals keep what comes."""
 LOOK_CLOSELY_S: Final = 0.005
 """Shortest time between two looks into a journal: at a thousand samples a second one page carries many."""
 LOOK_IDLY_S: Final = 1.0
@@ -54,17 +62,39 @@ _NEAR_LIMIT: Final = 2_000  # alarms among which a near name is looked for: it t
 _NS_PER_S: Final = 1_000_000_000
 
 
-class Alarms(Actor):
-    """The owner of all alarms of a plant."""
+@dataclass(slots=True)
+class _Owed:
+    """What has changed and is not stored yet: more than one commit's worth while the disk is full."""
 
-    def __init__(self, context: ActorContext) -> None:
-        super().__init__(context)
+    states: dict[str, AlarmState] = field(default_factory=dict[str, AlarmState])
+    occurrences: dict[str, Occurrence] = field(default_factory=dict[str, Occurrence])
+    blocks: dict[int, bytes] = field(default_factory=dict[int, bytes])
+
+    def gather(self, book: Book, columns: Columns) -> None:
+        """Add what has changed since the last time."""
+        self.states |= book.take_states()
+        self.occurrences |= {one.occurrence: one for one in book.take_occurrences()}
+        self.blocks |= dict(columns.take_blocks())
+
+
+class Alarms(Actor):
+    """The owner of all alarms of a plant.
+
+    Args:
+        context: Who it is and where it lives.
+        transport: See `Actor`.
+    """
+
+    def __init__(self, context: ActorContext, transport: Transport | None = None) -> None:
+        super().__init__(context, transport)
         self._positions: dict[str, PositionMark] = {}
         self._moved: set[str] = set()
         self._readers: dict[str, DurableReader] = {}
         self._events: list[Event] = []
         self._clocks: dict[int, int] = {}
         self._committed_mono_ns = 0
+        self._owed = _Owed()
+        self._stuck_by = ""
 
     def on_start(self) -> None:
         """Load all states, then read on in each journal where the last commit left off."""
@@ -100,7 +130,9 @@ class Alarms(Actor):
     def on_flush(self) -> None:
         """Commit what an operator sees at once, before any reply; bare progress once a second."""
         waited_ns = self.clock.mono_ns() - self._committed_mono_ns
-        if self._book.urgent or self._events or (self._moved and waited_ns >= COMMIT_S * _NS_PER_S):
+        seen = (self._book.urgent or self._events) and not self._stuck_by
+        owed = self._moved or self._stuck_by
+        if seen or (owed and waited_ns >= COMMIT_S * _NS_PER_S):
             self._commit()
 
     def on_stop(self) -> None:
@@ -130,11 +162,15 @@ class Alarms(Actor):
 
     # --- samples -----------------------------------------------------------------------------------------------------
 
-    def _on_page(self, shard: int, page: JournalPage, records: list[JournalRecord]) -> None:
+    def _on_page(self, shard: int, page: JournalPage, records: list[JournalRecord], aside: list[Aside]) -> None:
+        if self._stuck_by and len(self._owed.occurrences) >= OWED_LIMIT:
+            raise NotTaken(f"{len(self._owed.occurrences)} occurrences wait to be stored")
         name = f"cvt/{shard}"
         if page.hole is not None:
-            self._note("hole", name, str(page.hole[0]), str(page.hole[1]), "these journal records were lost unread")
+            self._note("hole", name, *hole_words(self._positions.get(name), page))
             self._evaluator.lost(shard)
+        for one in aside:
+            self._note("record_set_aside", name, "", str(one.place.n), one.reason)
         if shard in self._watched:
             for record in records:
                 if record.kind in (SAMPLES, LOSS):
@@ -151,7 +187,7 @@ class Alarms(Actor):
         try:
             return samples.decode(record.frame)
         except RemoteProtocolError as error:
-            self._note("record_skipped", shard, str(record.n), "", str(error))
+            self._note("record_set_aside", shard, "", str(record.n), str(error))
             return []
 
     def _ask_values(self, shard: int) -> None:
@@ -176,7 +212,20 @@ class Alarms(Actor):
             seen = page.slot(actor).read()
             if seen.node_state is not PeerState.UNKNOWN:
                 system.watch_fatal(self._book, actor, fatal=seen.fatal, count=seen.fatal_count, now_ns=now_ns)
+            if seen.state is PeerState.RUNNING:  # the gauges of one that starts say nothing yet
+                self._look_at_gauges(actor, seen.counters, now_ns)
         system.forget_gone(self._book, actors, now_ns)
+
+    def _look_at_gauges(self, actor: str, counters: tuple[int, ...], now_ns: int) -> None:
+        kind = actor.partition("/")[0]
+        if kind == "opcua" and (link := counters[levels.LINK_COUNTER]) != levels.LINK_UNKNOWN:
+            system.watch_level(self._book, actor, system.Trouble.LINK, active=link == levels.LINK_DOWN, now_ns=now_ns)
+        elif kind == "cvt":
+            trouble = system.Trouble.JOURNAL
+            stands = self._book.state(system.alarm_name(actor, trouble)).core.active
+            limit = levels.JOURNAL_ROOM if stands else levels.JOURNAL_WARN
+            full = counters[levels.JOURNAL_COUNTER] >= limit
+            system.watch_level(self._book, actor, trouble, active=full, now_ns=now_ns)
 
     # --- people ------------------------------------------------------------------------------------------------------
 
@@ -191,23 +240,32 @@ class Alarms(Actor):
         if not self._is_known(message.name):
             return self._unknown(message.name)
         before, now_ns = self._row(message.name), self.clock.now_ns()
+        stored = self._book.state(message.name)
         refusal = self._book.acknowledge(message.name, message.occurrence, message.by, message.comment, now_ns)
-        return refusal or AlarmAcked(self._audited("ack", message, before, now_ns))
+        return refusal or self._audited("ack", message, before, stored, now_ns) or AlarmAcked(self._row(message.name))
 
     def _reset(self, message: ResetAlarm) -> Message:
         if not self._is_known(message.name):
             return self._unknown(message.name)
-        before = self._row(message.name)
-        return self._book.reset(message.name) or AlarmReset(
-            self._audited("reset", message, before, self.clock.now_ns())
-        )
+        before, now_ns = self._row(message.name), self.clock.now_ns()
+        stored = self._book.state(message.name)
+        refusal = self._book.reset(message.name) or self._audited("reset", message, before, stored, now_ns)
+        return refusal or AlarmReset(self._row(message.name))
 
-    def _audited(self, kind: str, message: AckAlarm | ResetAlarm, before: AlarmRow, now_ns: int) -> AlarmRow:
+    def _audited(
+        self, kind: str, message: AckAlarm | ResetAlarm, before: AlarmRow, stored: AlarmState, now_ns: int
+    ) -> Refusal | None:
+        """Store what an operator did, with the record of it; if there is no room it was not done."""
         after = self._row(message.name)
-        self._events.append(
-            Event(now_ns, message.by, message.host, kind, message.name, before.letter, after.letter, message.comment)
+        event = Event(
+            now_ns, message.by, message.host, kind, message.name, before.letter, after.letter, message.comment
         )
-        return after
+        self._events.append(event)
+        if self._commit():
+            return None
+        self._events.remove(event)
+        self._book.take_back(message.name, stored)
+        return Refusal(RefusedCode.NOT_PERMITTED.value, f"nothing was done: {self._stuck_by}", message.name)
 
     def _is_known(self, name: str) -> bool:
         return name in self._evaluator.definitions or name in system.raised_names(self._book)
@@ -229,19 +287,30 @@ class Alarms(Actor):
     def _note(self, kind: str, target: str, before: str, after: str, reason: str) -> None:
         self._events.append(Event(self.clock.now_ns(), self.name, "", kind, target, before, after, reason))
 
-    def _commit(self) -> None:
+    def _commit(self) -> bool:
+        """Store all that has changed; on a full disk it waits, and alarms go on in memory and in the journals."""
+        self._owed.gather(self._book, self._evaluator.columns)
         moved = {shard: self._positions[shard] for shard in sorted(self._moved)}
-        self._store.commit(
-            moved, self._book.take_states(), self._book.take_occurrences(), self._evaluator.columns.take_blocks(),
-            self._events,
-        )  # fmt: skip
+        self._committed_mono_ns = self.clock.mono_ns()
+        try:
+            self._store.commit(
+                moved, self._owed.states, tuple(self._owed.occurrences.values()), self._owed.blocks.items(),
+                self._events,
+            )  # fmt: skip
+        except sqlite3.OperationalError as error:
+            if not self._stuck_by:
+                self.log.error("alarms are not stored: %s", error)
+            self._stuck_by = str(error)
+            return False
+        self._stuck_by = ""
+        self._owed = _Owed()
         self._events.clear()
         self._moved.clear()
-        self._committed_mono_ns = self.clock.mono_ns()
         # Only now may a shard cut its journal there.
         for shard, position in moved.items():
             if shard in self._readers:
                 self._readers[shard].taken(position)
+        return True
 
 
 def define(name: str, config: AlarmConfig, tag: TagDef | None, key: Key) -> AlarmDef:

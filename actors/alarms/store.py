@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +12,9 @@ from sqlite_utils import Database
 from tagwerk.actors.alarms.logic.book import AlarmState
 from tagwerk.actors.alarms.logic.states import Core, Phase
 from tagwerk.protocols.alarms import Occurrence
-from tagwerk.protocols.errors import ConfigError
 from tagwerk.protocols.tags import PositionMark
 from tagwerk.runtime.outbox import Outbox
+from tagwerk.runtime.store import open_store, transaction
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,15 +52,9 @@ class AlarmStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection = open_store(path, "the store of alarms", _SCHEMA, FORMAT)
         self._db = Database(self._connection)
-        found = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if found not in (0, FORMAT):
-            self.close()
-            raise ConfigError("the store is of another layout", file=str(path), value=str(found), expected=str(FORMAT))
-        self._create()
+        self._drop_oldest()
         self.outbox = Outbox(self._connection)
 
     def close(self) -> None:
@@ -76,11 +69,12 @@ class AlarmStore:
         """
         known = {name: (key, tag) for key, name, tag in self._rows("SELECT key, name, tag FROM alarms")}
         changed = [(name, tag) for name, tag in tags_by_alarm.items() if known.get(name, (0, None))[1] != tag]
-        with self._connection:
-            self._connection.executemany(
-                "INSERT INTO alarms (name, tag) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET tag = excluded.tag",
-                changed,
-            )
+        if changed:  # a start without news writes nothing: it must do on a full disk
+            with transaction(self._connection):
+                self._connection.executemany(
+                    "INSERT INTO alarms (name, tag) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET tag = excluded.tag",
+                    changed,
+                )
         fresh = {name for name, _ in changed}
         rows = self._rows("SELECT key, name FROM alarms")
         return {name: Key(key, name in fresh) for key, name in rows if name in tags_by_alarm}
@@ -111,7 +105,9 @@ class AlarmStore:
         """
         where = "WHERE name = ?" if name else ""
         rows = self._rows(
-            f"SELECT {', '.join(_OCCURRENCE)} FROM occurrences {where} ORDER BY raised_ns DESC, id DESC LIMIT ?",
+            f"SELECT {', '.join(_OCCURRENCE)} FROM occurrences {where}"
+            # Of what began at one time, not what was read first: that depends on which shard answers first.
+            " ORDER BY raised_ns DESC, name DESC, id DESC LIMIT ?",
             (*([name] if name else []), max(1, min(limit, PAGE_LIMIT))),
         )
         return tuple(_occurrence(row) for row in reversed(rows))
@@ -129,7 +125,8 @@ class AlarmStore:
         Raises:
             sqlite3.Error: Nothing was stored; a full disk, as a rule.
         """
-        with self._connection as connection:
+        connection = self._connection
+        with transaction(connection):
             connection.executemany(
                 "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
                 [(shard, str(at.journal), at.incarnation, at.n) for shard, at in positions.items()],
@@ -143,32 +140,28 @@ class AlarmStore:
             for event in events:
                 self.outbox.put(event)
 
-    def _create(self) -> None:
-        with self._connection:
-            for table in _TABLES:
-                self._connection.execute(table)
-            self._connection.execute(f"PRAGMA user_version = {FORMAT}")
-            self._connection.execute(
-                "DELETE FROM occurrences WHERE id <= (SELECT max(id) FROM occurrences) - ?", (OCCURRENCES_LIMIT,)
-            )
+    def _drop_oldest(self) -> None:
+        first, last = self._rows("SELECT min(id), max(id) FROM occurrences")[0]
+        if first is not None and first <= last - OCCURRENCES_LIMIT:
+            with transaction(self._connection):
+                self._connection.execute("DELETE FROM occurrences WHERE id <= ?", (last - OCCURRENCES_LIMIT,))
 
     def _rows(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._connection.execute(query, arguments).fetchall()
 
 
-_TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS alarms (key INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, tag TEXT NOT"
-    " NULL)",
-    "CREATE TABLE IF NOT EXISTS positions (shard TEXT PRIMARY KEY, journal TEXT NOT NULL, incarnation INTEGER NOT NULL,"
-    " n INTEGER NOT NULL)",
-    f"CREATE TABLE IF NOT EXISTS states (name TEXT PRIMARY KEY, {', '.join(_STATE)})",
-    "CREATE TABLE IF NOT EXISTS last_values (block INTEGER PRIMARY KEY, columns BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS occurrences (id INTEGER PRIMARY KEY AUTOINCREMENT, occurrence TEXT NOT NULL UNIQUE,"
-    " name TEXT NOT NULL, raised_ns INTEGER NOT NULL, cleared_ns INTEGER, acked_ns INTEGER, acked_by TEXT NOT NULL,"
-    " comment TEXT NOT NULL, value TEXT NOT NULL, late INTEGER NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS occurrences_by_time ON occurrences (raised_ns, id)",
-    "CREATE INDEX IF NOT EXISTS occurrences_by_name ON occurrences (name, raised_ns, id)",
-)
+_SCHEMA: Final = f"""
+CREATE TABLE alarms (key INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, tag TEXT NOT NULL);
+CREATE TABLE positions (shard TEXT PRIMARY KEY, journal TEXT NOT NULL, incarnation INTEGER NOT NULL,
+    n INTEGER NOT NULL);
+CREATE TABLE states (name TEXT PRIMARY KEY, {", ".join(_STATE)});
+CREATE TABLE last_values (block INTEGER PRIMARY KEY, columns BLOB NOT NULL);
+CREATE TABLE occurrences (id INTEGER PRIMARY KEY AUTOINCREMENT, occurrence TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
+    raised_ns INTEGER NOT NULL, cleared_ns INTEGER, acked_ns INTEGER, acked_by TEXT NOT NULL, comment TEXT NOT NULL,
+    value TEXT NOT NULL, late INTEGER NOT NULL);
+CREATE INDEX occurrences_by_time ON occurrences (raised_ns, name, id);
+CREATE INDEX occurrences_by_name ON occurrences (name, raised_ns, id);
+"""
 _UPSERT: Final = (
     f"INSERT INTO occurrences ({', '.join(_OCCURRENCE)}) VALUES (?{', ?' * (len(_OCCURRENCE) - 1)})"
     " ON CONFLICT (occurrence) DO UPDATE SET "

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
-from tagwerk.actors.events.logic import fatal_events, may_have_outbox
+from tagwerk.actors.events.logic import CLOCK_DRIFT_NS, CLOCK_STEP_NS, clock_event, fatal_events, may_have_outbox
 from tagwerk.actors.events.store import Fetched, Store
 from tagwerk.protocols.errors import Refused
 from tagwerk.protocols.plantwide import EventList, GetEvents, OutboxBell, OutboxPage, ReadOutbox
 from tagwerk.runtime.actor import Actor, Later
+from tagwerk.runtime.process import boot_hash
 from tagwerk.runtime.states import PeerState
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Events(Actor):
         super().__init__(context, transport)
         self._sources: dict[str, _Source] = {}
         self._counts: dict[str, int] = {}
+        self._full = False
 
     def on_start(self) -> None:
         """Open the store, then ask every outbox what came while nobody listened."""
@@ -63,11 +66,13 @@ class Events(Actor):
         for name in self.context.plant.actors():
             if may_have_outbox(name):
                 self._add(name)
+        self._boot = f"{boot_hash():016x}"
+        self._clock_ns = self._store.clock(self._boot)
         self.ready()
         self._poll()
-        self._look_at_levels()
+        self._look()
         self.every(POLL_S, self._poll)
-        self.every(LEVELS_S, self._look_at_levels)
+        self.every(LEVELS_S, self._look)
 
     def on_message(self, message: Message, sender: Sender) -> Message | Later | None:
         """Hear bells, answer questions."""
@@ -114,7 +119,13 @@ class Events(Actor):
         source.asking = False
         if isinstance(outcome, OutboxPage):
             source.refused = False
-            source.fetched = self._store.take(source.name, outcome)
+            try:
+                source.fetched = self._store.take(source.name, outcome)
+            except sqlite3.OperationalError as error:
+                self._wait_for_room(error)
+                self.after(LEVELS_S, partial(self._heard, source.name))
+                return
+            self._full = False
             if outcome.events or source.rang:  # until a page is empty: the last question takes the receipt there
                 self._ask(source)
         elif isinstance(outcome, Refused):
@@ -125,6 +136,31 @@ class Events(Actor):
             self.after(RETRY_S, partial(self._heard, source.name))
 
     # --- levels ------------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        try:
+            self._look_at_levels()
+            self._look_at_clock()
+        except sqlite3.OperationalError as error:
+            self._wait_for_room(error)
+
+    def _look_at_clock(self) -> None:
+        """The wall clock against the monotonic one: what it was set by becomes one event, whoever was down then."""
+        now_ns = self.clock.now_ns()
+        offset_ns = now_ns - self.clock.mono_ns()
+        known_ns = offset_ns if self._clock_ns is None else self._clock_ns
+        step_ns = offset_ns - known_ns
+        if self._clock_ns is not None and abs(step_ns) < CLOCK_DRIFT_NS:
+            return
+        event = clock_event(step_ns, now_ns) if abs(step_ns) >= CLOCK_STEP_NS else None
+        self._store.take_clock(self._boot, offset_ns, event)
+        self._clock_ns = offset_ns
+
+    def _wait_for_room(self, error: sqlite3.OperationalError) -> None:
+        """Nothing was stored and nothing is lost: what was to be stored is looked at again."""
+        if not self._full:
+            self.log.error("events wait where they are: %s", error)
+        self._full = True
 
     def _look_at_levels(self) -> None:
         page = self.context.page

@@ -9,6 +9,11 @@ from tagwerk.protocols.plantwide import Event
 MISSED_LIMIT: Final = 100
 """Most events made for one actor at once: its counts since the last look."""
 
+CLOCK_STEP_NS: Final = 1_000_000_000
+"""A wall clock that moves by more than this between two looks was set."""
+CLOCK_DRIFT_NS: Final = 100_000_000
+"""What it has drifted is forgotten when it is so much: over weeks it would look like a step."""
+
 OUTBOX_KINDS: Final = frozenset({"plant", "cvt", "alarms", "historian", "opcua", "machine"})
 """Actor kinds that may have an outbox."""
 
@@ -33,3 +38,14 @@ def fatal_events(actor: str, stored: int, count: int, reason: str, now_ns: int) 
         why = reason if number == count else "happened while events/0 was not running"
         events.append((number, Event(now_ns, "", "", "fatal", actor, "", why, f"FATAL for time {number}")))
     return events
+
+
+def clock_event(step_ns: int, now_ns: int) -> Event:
+    """The event of a wall clock that was set.
+
+    Args:
+        step_ns: By how much, forward if positive.
+        now_ns: The new time, UTC, ns since 1970.
+    """
+    reason = "the host's clock was set; delays, leases and beats do not follow it"
+    return Event(now_ns, "", "", "clock_step", "host", "", f"{step_ns / 1e9:+.1f} s", reason)

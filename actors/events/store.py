@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
 from sqlite_utils import Database
 
-from tagwerk.protocols.errors import ConfigError
 from tagwerk.protocols.plantwide import Event, GetEvents, OutboxPage
+from tagwerk.runtime.store import open_store, transaction
 
 LAYOUT: Final = 1
 EVENTS_LIMIT: Final = 5_000
@@ -20,6 +18,9 @@ EVENTS_LIMIT: Final = 5_000
 
 NODE: Final = "node"
 """The source of what is read from gauge pages; its "boxes" are the actors, its numbers their counts of FATAL."""
+
+CLOCK: Final = "clock"
+"""The source of what is read from the host's clocks; its "box" is the boot."""
 
 _NS_LIMIT: Final = (1 << 63) - 1
 _SCHEMA: Final = """
@@ -57,25 +58,8 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        self.connection = sqlite3.connect(path, isolation_level=None)
-        try:
-            self.db = Database(self.connection)
-            self._prepare(path)
-        except sqlite3.DatabaseError as error:
-            self.connection.close()
-            raise ConfigError(f"the store of events is not usable: {error}", file=str(path)) from error
-
-    def _prepare(self, path: Path) -> None:
-        layout = int(self.db.execute("PRAGMA user_version").fetchone()[0])
-        if layout not in (0, LAYOUT):
-            self.connection.close()
-            message = "the store of events has another layout"
-            raise ConfigError(message, file=str(path), value=str(layout), expected=str(LAYOUT))
-        self.db.execute("PRAGMA journal_mode = WAL")
-        # The source removes what is committed here, so a commit must outlive a power cut.
-        self.db.execute("PRAGMA synchronous = FULL")
-        if layout == 0:
-            self.connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {LAYOUT}; COMMIT;")
+        self.connection = open_store(path, "the store of events", _SCHEMA, LAYOUT)
+        self.db = Database(self.connection)
 
     def close(self) -> None:
         """Close the file."""
@@ -97,7 +81,7 @@ class Store:
         now = Fetched(page.box, max(last, was.seq if page.box == was.box else 0))
         if now == was:
             return was
-        with self._transaction():
+        with transaction(self.connection):
             self.connection.executemany(_INSERT, [_row(event, source, page.box, seq) for seq, event in page.events])
             self.connection.execute("INSERT OR REPLACE INTO fetched VALUES (?, ?, ?)", (source, now.box, now.seq))
         return now
@@ -111,8 +95,20 @@ class Store:
 
     def take_fatal(self, actor: str, events: Sequence[tuple[int, Event]]) -> None:
         """Commit events of an actor that became FATAL, each with its count; a count that is there changes nothing."""
-        with self._transaction():
+        with transaction(self.connection):
             self.connection.executemany(_INSERT, [_row(event, NODE, actor, seq) for seq, event in events])
+
+    def clock(self, boot: str) -> int | None:
+        """How far the wall clock was ahead of the monotonic one when it was looked at last in this boot, ns."""
+        known = self.fetched(CLOCK)
+        return known.seq if known.box == boot else None
+
+    def take_clock(self, boot: str, offset_ns: int, event: Event | None = None) -> None:
+        """Commit how far it is ahead now, with the event of its step."""
+        with transaction(self.connection):
+            if event is not None:
+                self.connection.execute(_INSERT, _row(event, CLOCK, boot, event.time_ns))
+            self.connection.execute("INSERT OR REPLACE INTO fetched VALUES (?, ?, ?)", (CLOCK, boot, offset_ns))
 
     def find(self, asked: GetEvents) -> tuple[tuple[int, Event], ...]:
         """Events that match, oldest first, each with its number in this store."""
@@ -129,17 +125,6 @@ class Store:
         found = self.db.query(f"SELECT * FROM events WHERE {where} ORDER BY id {order} LIMIT :limit", given)
         rows = [(int(row["id"]), Event(*(row[name] for name in Event.__struct_fields__))) for row in found]
         return tuple(reversed(rows)) if newest else tuple(rows)
-
-    @contextmanager
-    def _transaction(self) -> Generator[None]:
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self.connection.execute("COMMIT")
-        except BaseException:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            raise
 
 
 def _row(event: Event, source: str, box: str, seq: int) -> tuple[object, ...]:

@@ -145,20 +145,20 @@ class Stage:
         Args:
             seconds: What the cycle accounts for.
         """
-        changes = self.bench.place.changes
+        changes, before = self.bench.place.changes, self.machine.state
         self.bench.cycle_s = seconds
         self.machine.cycle(self.bench.now_ns)
         due = self.bench.mono_ns - self._saved_ns >= SAVE_S * _NS
         if changes != self.bench.place.changes or self._store.place is None or (due and self._changed()):
-            self.save()
+            self.save(self._of_itself(before))
 
     def write_failed(self, output: str, error: TagwerkError) -> None:
         """Tell the machine; a transition that it makes of it is stored when this returns."""
-        changes = self.bench.place.changes
+        changes, before = self.bench.place.changes, self.machine.state
         self.set_time()
         self.machine.on_write_failed(output, error)
         if changes != self.bench.place.changes:
-            self.save()
+            self.save(self._of_itself(before))
 
     def set_parameter(self, name: str, value: object, event: Event) -> None:
         """Set a parameter; it is stored, with the record of it, when this returns.
@@ -187,6 +187,21 @@ class Stage:
         if self._store.place is not None and self._changed():
             self.save()
         self._store.close()
+
+    def _of_itself(self, before: str) -> Event | None:
+        """The record of what the machine did without an operator that an operator may do as well, such as to abort.
+
+        What only the machine can do (its event begins with `_`) is its work, and not worth a row.
+        """
+        after = self.machine.state
+        state = next(state for state in self._kind.states if state.id == before)
+        steps = [step for step in state.transitions if step.target is not None and step.target.id == after]
+        names = [str(name.id) for step in steps for name in step.events]
+        if after == before or any(name.startswith("_") for name in names):
+            return None
+        what = f"{names[0]}: {after}" if names else after
+        machine = self._log.name  # an actor's log has the name of the actor
+        return Event(self.bench.now_ns, machine, "", "machine.self", machine, before, what, "by the machine itself")
 
     def _decide(self, name: str) -> None:
         self.wait, self.choices = "", ()

@@ -12,12 +12,14 @@ from tagwerk.protocols.errors import ConfigError
 from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.samples import Value
 from tagwerk.runtime.outbox import Outbox
+from tagwerk.runtime.store import open_store, transaction
 
 FILE: Final = "machine.db"
-_TABLES: Final = (
-    "CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY CHECK (one = 1), record TEXT NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS parameters (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-)
+LAYOUT: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS place (one INTEGER PRIMARY KEY CHECK (one = 1), record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS parameters (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +57,15 @@ class MachineStore:
 
     def __init__(self, folder: Path) -> None:
         path = folder / FILE
-        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection = open_store(path, "what the machine kept", _SCHEMA, LAYOUT)
         try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            for table in _TABLES:
-                self._connection.execute(table)
             self.outbox: Final = Outbox(self._connection)
             self.place = self._read_place()
             self.parameters = self._read_parameters()
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             self._connection.close()
+            if isinstance(error, sqlite3.OperationalError):  # a full disk, as a rule: the next try may find room
+                raise
             expected = "the file as it was; without it the machine starts as if for the first time"
             raise ConfigError(
                 f"what the machine kept cannot be read: {error}", file=str(path), expected=expected
@@ -88,16 +88,10 @@ class MachineStore:
         self.parameters[name] = value
 
     def _write(self, statement: str, values: tuple[str, ...], event: Event | None) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._connection):
             self._connection.execute(statement, values)
             if event is not None:
                 self.outbox.put(event)
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
 
     def _read_place(self) -> Stored | None:
         row = self._connection.execute("SELECT record FROM place").fetchone()

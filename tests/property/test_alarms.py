@@ -248,6 +248,76 @@ def test_the_same_stream_gives_the_same_alarms_wherever_it_is_cut(
         assert replace(one, late=False, found_in_replay=False) == replace(other, late=False, found_in_replay=False)
 
 
+@st.composite
+def plants(draw: st.DrawFn) -> tuple[list[AlarmDef], list[list[Rec]]]:
+    """Alarms on several shards, the tags of each its own, and what each shard receives."""
+    shards = draw(st.integers(2, 3))
+    alarms = [replace(alarm, shard=number % shards) for number, alarm in enumerate(draw(alarm_lists()))]
+    shift = {shard: 1_000 * shard for shard in range(shards)}
+    streams = [
+        [
+            replace(
+                rec, batches=tuple(tuple(replace(r, handle=r.handle + shift[shard]) for r in b) for b in rec.batches)
+            )
+            for rec in draw(records())
+        ]
+        for shard in range(shards)
+    ]
+    return [replace(alarm, handle=alarm.handle + shift[alarm.shard]) for alarm in alarms], streams
+
+
+def end_of(streams: list[list[Rec]]) -> int:
+    return max(stream[-1].received_ns for stream in streams) + 10 * S
+
+
+@given(plants(), st.data())
+@settings(max_examples=20, deadline=None)
+def test_live_and_replay_find_the_same_over_several_shards(
+    plant: tuple[list[AlarmDef], list[list[Rec]]], data: st.DataObject
+) -> None:
+    """Live: all shards merged by time, with their beats. Replay: each shard as far as it happens to answer."""
+    alarms, streams = plant
+    shards = range(len(streams))
+    merged = sorted(
+        ((rec.received_ns, shard, rec) for shard in shards for rec in streams[shard]), key=lambda one: one[:2]
+    )
+    live, seen = fresh(alarms), Store()
+    for shard in shards:
+        live.caught_up(shard, 0)
+    for received_ns, shard, rec in merged:
+        live.apply(shard, received_ns, [batch_of(rows) for rows in rec.batches])
+        for beating in shards:
+            live.caught_up(beating, received_ns)  # the smallest beat is the time of what was merged last
+    for shard in shards:
+        live.caught_up(shard, end_of(streams))
+    seen.commit(live)
+
+    replayed, found = fresh(alarms), Store()
+    place, committed = dict.fromkeys(shards, 0), dict.fromkeys(shards, 0)
+    while waiting := [shard for shard in shards if place[shard] < len(streams[shard])]:
+        shard = data.draw(st.sampled_from(waiting), label="shard that answers")
+        stop = place[shard] + data.draw(st.integers(1, 4), label="records in its page")
+        for rec in streams[shard][place[shard] : stop]:
+            replayed.apply(shard, rec.received_ns, [batch_of(rows) for rows in rec.batches])
+        place[shard] = stop
+        what = data.draw(st.sampled_from(["go on", "commit", "kill"]))
+        if what == "commit":
+            found.commit(replayed)
+            committed = dict(place)
+        elif what == "kill":  # what was not committed is read again
+            replayed, place = found.restart(alarms), dict(committed)
+    for shard in shards:
+        replayed.caught_up(shard, end_of(streams))
+    found.commit(replayed)
+
+    assert {k: plain(o) for k, o in found.occurrences.items()} == {k: plain(o) for k, o in seen.occurrences.items()}
+    assert not any(one.late for one in seen.occurrences.values()), "live"
+    # Nothing of it was known before: what is over was found late, what stands was not.
+    assert all(one.late is (one.cleared_ns is not None) for one in found.occurrences.values())
+    for alarm in alarms:
+        assert replayed.row(alarm.name) == live.row(alarm.name)
+
+
 def plain(occurrence: Occurrence) -> Occurrence:
     """Without the one thing that depends on who was up when."""
     return msgspec.structs.replace(occurrence, late=False)

@@ -297,6 +297,24 @@ def test_a_source_that_lives_but_does_not_change_is_enough(rig: Rig) -> None:
     assert rig.state().running
 
 
+@pytest.mark.parametrize("by_s", [3_600, -3_600])
+def test_a_wall_clock_that_is_set_stops_no_cycle_and_ends_no_lease(rig: Rig, by_s: int) -> None:
+    rig.up()
+    rig.send("fill")
+    rig.turn(1.0)
+    written, cycles = list(rig.link.writes), rig.state().cycles
+    rig.clock._now_ns += by_s * 10**9
+    for level in (12.0, 13.0, 14.0):
+        rig.level(level)
+        rig.turn(1.0)
+        state = rig.state()
+        assert (state.running, state.state, state.reason) == (True, "filling", "")
+        assert rig.tag(LEVEL).value == level
+    assert rig.state().cycles >= cycles + 8
+    assert rig.link.writes == written
+    assert rig.link.leases.leases[0].name == "machine/tank"
+
+
 def test_outputs_are_written_once_in_the_tags_unit(rig: Rig) -> None:
     rig.up()
     state = rig.send("fill")

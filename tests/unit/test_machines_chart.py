@@ -201,6 +201,25 @@ def fill(home: Home, stage: Stage, level: float) -> None:
     stage.cycle(1.0)
 
 
+class TestOwnDoing:
+    def test_what_an_operator_could_have_done_is_told_and_its_work_is_not(self, home: Home) -> None:
+        class Careful(Tank):
+            def cycle(self, now_ns: int) -> None:
+                if self.state == "idle" and self.level > 99.0:
+                    self.end()
+                super().cycle(now_ns)
+
+        stage = home.born(kind=Careful)
+        stage.send("fill", event())
+        fill(home, stage, 90.0)
+        assert stage.machine.state == "idle"
+        assert [one[0] for one in home.events(stage)] == ["machine.send"]
+        fill(home, stage, 100.0)
+        assert home.events(stage)[1:] == [("machine.self", "tank", "idle", "end: ended")]
+        fill(home, stage, 100.0)
+        assert len(home.events(stage)) == 2
+
+
 class TestRestart:
     def test_the_first_start_waits_for_nobody(self, home: Home) -> None:
         stage = home.born()

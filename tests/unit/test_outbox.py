@@ -110,3 +110,18 @@ def test_a_page_travels() -> None:
     page = outbox.page(0, 10)
     assert decode_message(encode_message(page)) == page
     connection.close()
+
+
+def test_without_room_events_are_given_and_removed_later(connection: sqlite3.Connection) -> None:
+    outbox = Outbox(connection)
+    for n in range(3):
+        outbox.put(event(n))
+    connection.commit()
+    connection.execute("PRAGMA query_only = ON")  # as on a full disk: what writes fails
+    assert [seq for seq, _ in outbox.page(1, 100).events] == [2, 3]
+    assert not connection.in_transaction
+    assert outbox.pending == 3
+    connection.execute("PRAGMA query_only = OFF")
+    assert [seq for seq, _ in outbox.page(2, 100).events] == [3]
+    assert outbox.pending == 1
+    connection.close()

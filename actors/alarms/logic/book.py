@@ -125,6 +125,10 @@ class Book:
         self._record(name, replace(state, core=core, acked_ns=now_ns, acked_by=by, comment=comment))
         return None
 
+    def take_back(self, name: str, state: AlarmState) -> None:
+        """Put back the state before an operator's request that could not be stored."""
+        self._record(name, state)
+
     def reset(self, name: str) -> Refusal | None:
         """End the latching of an alarm that is cleared and acknowledged; None means done."""
         state = self.state(name)

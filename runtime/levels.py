@@ -1,0 +1,18 @@
+"""Levels that actors show in the counters of their slots: system alarms are made of them, whoever is down."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LINK_COUNTER: Final = 6
+"""Of an OPC UA link: one of the three below."""
+LINK_UNKNOWN: Final = 0
+"""It has just started and has not tried for long enough."""
+LINK_UP: Final = 1
+LINK_DOWN: Final = 2
+
+JOURNAL_COUNTER: Final = 0
+"""Of a shard: how much of the journal's cap is used, in per mille."""
+JOURNAL_WARN: Final = 800
+JOURNAL_ROOM: Final = 750
+"""The alarm is cleared below this, so that it does not flap."""

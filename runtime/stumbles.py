@@ -1,0 +1,125 @@
+"""Where a durable consumer died: so that a record which kills it twice is set aside, and no other one is.
+
+A small file, written in place and never synced: it must outlive the process, not the host. A death that comes from
+outside (kill -9, out of memory) leaves "at work" behind; it makes the next life careful, which takes one record a page.
+An exception counts against the record at which it arose. A death without a word counts only if it came over a single
+record, and must come more often: it is somebody's kill -9, as a rule.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, final
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tagwerk.protocols.tags import PositionMark
+
+RAISED_LIMIT: Final = 2
+"""Deaths by an exception after which a record is set aside."""
+KILLED_LIMIT: Final = 5
+"""The same for deaths without a word: a record in whose commit two kills happen to fall must not be lost."""
+_ENTRY: Final = struct.Struct("<QQQIII")
+_CRC: Final = struct.Struct("<I")
+_NOTHING, _AT_WORK, _DEAD = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Records of a journal, `first_n` to `last_n`, over which the consumer died.
+
+    Args:
+        journal: Which journal.
+        first_n: The first of them.
+        last_n: The last of them.
+        raised: How often by an exception.
+        killed: How often without a word.
+    """
+
+    journal: int
+    first_n: int
+    last_n: int
+    raised: int = 0
+    killed: int = 0
+
+    @property
+    def single(self) -> bool:
+        """It is certain which record it was."""
+        return self.first_n == self.last_n
+
+
+@final
+class Stumbles:
+    """The deaths of one consumer over one shard's journal.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._trouble = self._load()
+        self._at_work: Trouble | None = None
+
+    def careful(self, after: PositionMark | None) -> bool:
+        """Whether records must be taken one at a time: from here on there is trouble."""
+        trouble = self._trouble
+        if trouble is None:
+            return False
+        return after is None or after.journal != trouble.journal or after.n < trouble.last_n
+
+    def condemns(self, journal: int, n: int) -> bool:
+        """Whether this record has killed often enough."""
+        trouble = self._trouble
+        return (
+            trouble is not None
+            and trouble.single
+            and (trouble.journal, trouble.first_n) == (journal, n)
+            and (trouble.raised >= RAISED_LIMIT or trouble.killed >= KILLED_LIMIT)
+        )
+
+    def begin(self, journal: int, first_n: int, last_n: int) -> None:
+        """These records are worked on from now."""
+        work = Trouble(journal, first_n, last_n)
+        known = self._trouble
+        if known is not None and known.journal == journal and known.first_n <= first_n and last_n <= known.last_n:
+            killed = known.killed if known.single and work.single else 0
+            work = replace(work, raised=known.raised, killed=killed)
+        self._at_work = work
+        self._write(_AT_WORK, work)
+
+    def failed(self) -> None:
+        """What was begun raised an exception, and the process is about to end."""
+        if self._at_work is not None:
+            self._write(_DEAD, replace(self._at_work, raised=self._at_work.raised + 1))
+
+    def end(self) -> None:
+        """What was begun is done."""
+        work, trouble = self._at_work, self._trouble
+        self._at_work = None
+        passed = work is None or trouble is None or work.journal != trouble.journal or work.last_n >= trouble.last_n
+        if passed:
+            self._trouble = trouble = None
+        if trouble is None:
+            self._write(_NOTHING, Trouble(0, 0, 0))
+        else:  # further records of a page that killed are to come
+            self._write(_DEAD, trouble)
+
+    def _write(self, state: int, of: Trouble) -> None:
+        body = _ENTRY.pack(of.journal, of.first_n, of.last_n, of.raised, of.killed, state)
+        os.pwrite(self._file, body + _CRC.pack(crc32(body)), 0)
+
+    def _load(self) -> Trouble | None:
+        raw = os.pread(self._file, _ENTRY.size + _CRC.size, 0)
+        body = raw[: _ENTRY.size]
+        if len(raw) < _ENTRY.size + _CRC.size or _CRC.unpack(raw[_ENTRY.size :])[0] != crc32(body):
+            return None
+        journal, first_n, last_n, raised, killed, state = _ENTRY.unpack(body)
+        if state == _NOTHING:
+            return None
+        found = Trouble(journal, first_n, last_n, raised, killed)
+        return replace(found, killed=killed + 1) if state == _AT_WORK and found.single else found

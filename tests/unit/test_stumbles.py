@@ -1,0 +1,90 @@
+"""A record that kills its consumer twice is condemned, and no other one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tagwerk.protocols.tags import PositionMark
+from tagwerk.runtime.stumbles import KILLED_LIMIT, Stumbles
+
+JOURNAL = (1 << 64) - 1
+BEFORE = PositionMark(JOURNAL, 3, 9)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "stumbles"
+
+
+def test_an_exception_over_one_record_twice_condemns_it(path: Path) -> None:
+    for condemned in (False, False, True):
+        life = Stumbles(path)
+        assert life.condemns(JOURNAL, 10) is condemned
+        assert not life.condemns(JOURNAL, 11)
+        assert not life.condemns(7, 10)
+        life.begin(JOURNAL, 10, 10)
+        life.failed()
+
+
+def test_after_a_page_its_records_come_one_by_one_and_the_second_death_counts(path: Path) -> None:
+    first = Stumbles(path)
+    assert not first.careful(BEFORE)
+    first.begin(JOURNAL, 10, 30)
+    first.failed()
+    second = Stumbles(path)
+    for n in range(10, 17):
+        assert second.careful(PositionMark(JOURNAL, 3, n - 1))
+        second.begin(JOURNAL, n, n)
+        second.end()
+    second.begin(JOURNAL, 17, 17)
+    second.failed()
+    third = Stumbles(path)
+    assert third.condemns(JOURNAL, 17)
+    assert third.careful(BEFORE)
+    assert not third.careful(PositionMark(JOURNAL, 3, 17))
+    third.end()
+    assert not Stumbles(path).careful(BEFORE)
+
+
+def test_what_came_through_counts_no_more(path: Path) -> None:
+    first = Stumbles(path)
+    first.begin(JOURNAL, 10, 10)
+    first.failed()
+    second = Stumbles(path)
+    second.begin(JOURNAL, 10, 10)
+    second.end()
+    assert not second.careful(BEFORE)
+    third = Stumbles(path)
+    third.begin(JOURNAL, 10, 10)
+    third.failed()
+    assert not Stumbles(path).condemns(JOURNAL, 10)
+
+
+def test_a_kill_makes_careful_and_condemns_only_what_dies_again_and_again(path: Path) -> None:
+    killed = Stumbles(path)
+    killed.begin(JOURNAL, 10, 30)
+    for life in range(KILLED_LIMIT):
+        again = Stumbles(path)
+        assert again.careful(BEFORE)
+        assert not again.condemns(JOURNAL, 10), life
+        again.begin(JOURNAL, 10, 10)
+    assert Stumbles(path).condemns(JOURNAL, 10)
+
+
+def test_a_journal_that_is_gone_is_no_trouble_for_long(path: Path) -> None:
+    first = Stumbles(path)
+    first.begin(JOURNAL, 10, 30)
+    second = Stumbles(path)
+    assert second.careful(None)
+    second.begin(7, 1, 1)
+    second.end()
+    assert not second.careful(PositionMark(7, 4, 1))
+
+
+def test_damage_is_no_trouble(path: Path) -> None:
+    path.write_bytes(b"\xff" * 100)
+    assert not Stumbles(path).careful(None)
+    path.write_bytes(b"\xff")
+    assert not Stumbles(path).careful(None)

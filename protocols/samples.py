@@ -214,12 +214,20 @@ def make(
             raise ValueError(msg)
     else:
         column = _numeric(kind, values)
-    stamps = np.broadcast_to(np.asarray(times, "<i8"), (count,))
-    codes = q.all_good(count) if quality is None else np.broadcast_to(np.asarray(quality, "<u4"), (count,))
+    stamps = _filled(times, count, "<i8")
+    codes = q.all_good(count) if quality is None else _filled(quality, count, "<u4")
     if column is not None and len(column) != count:
         msg = f"{count} tags but {len(column)} values"
         raise ValueError(msg)
     return Samples(kind, handles, column, stamps, codes)
+
+
+def _filled(given: Any, count: int, dtype: str) -> NDArray[Any]:
+    """One for all, or one each."""
+    if isinstance(given, int):
+        return np.full(count, given, dtype)
+    column = np.asarray(given, dtype)
+    return column if column.shape == (count,) else np.broadcast_to(column, (count,))
 
 
 def text_fits(text: str) -> bool:

@@ -130,12 +130,13 @@ class OpenedHeader(Header, frozen=True):
     """OPENED: the shard takes this number next.
 
     `born`: a session began at the shard. If the writer did not begin it, the shard had taken it for
-    lost, and its tags say so until they are published again.
+    lost, and its tags say so until they are published again. `not_journaled`: see `AckHeader`.
     """
 
     session: int
     number: int
     born: bool = False
+    not_journaled: tuple[int, ...] = ()
 
 
 class AckHeader(Header, frozen=True):

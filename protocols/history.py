@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tagwerk.protocols.message import Message
+from tagwerk.protocols.message import Message, Record
 
 
 class GetHistory(Message, frozen=True):
     """To `historian/0`: samples of one tag with `start_ns <= time < end_ns`, oldest first. Answered by `HistoryPage`.
 
-    `limit` 0 means as many as fit into a page. To go on, ask again with `after` = the page's `next_after`.
+    `limit` 0 means as many as fit into a page. To go on, ask again with `after` and `skip` = the page's `next_after`
+    and `skip`: the time of the last sample that was given, and how many of that time were.
     `bounds`: also the last sample before `start_ns` and the first at or after `end_ns`. `newest`: the last `limit`
     samples of the span instead of the first. All that was acknowledged when the question came is in the answer,
     unless that says `behind`.
@@ -21,6 +22,7 @@ class GetHistory(Message, frozen=True):
     after: int = 0
     bounds: bool = False
     newest: bool = False
+    skip: int = 0
 
 
 class HistoryPage(Message, frozen=True):
@@ -32,6 +34,61 @@ class HistoryPage(Message, frozen=True):
 
     frames: tuple[bytes, ...]
     next_after: int | None
+    behind: bool = False
+    skip: int = 0
+
+
+class GetTrend(Message, frozen=True):
+    """To `historian/0`: the course of a tag of numbers with `start_ns <= time < end_ns` in about `points` samples.
+
+    The least and the greatest value of each stretch are among them, and every gap. `bounds`: also the last sample
+    before `start_ns`. Answered by a `HistoryPage` without `next_after`.
+    """
+
+    handle: int
+    start_ns: int
+    end_ns: int
+    points: int = 2_000
+    bounds: bool = False
+
+
+class GetTable(Message, frozen=True):
+    """To `historian/0`: a tag in buckets `[start_ns + i x step_ns, + step_ns)`. Answered by `HistoryTable`.
+
+    The last bucket is the one in which `end_ns` or the present lies. `columns`: of `value` (at the start of a bucket),
+    `interpolated` (the same, float only), `average` (over time), `min`, `max`, `count`, `on_time` (seconds, bool only),
+    `delta` (of a counter), `known` (seconds in which a value was known). `wrap`: what a counter counts to before it is
+    0 again; None: a step downwards is a new start at 0.
+    """
+
+    handle: int
+    start_ns: int
+    end_ns: int
+    step_ns: int
+    columns: tuple[str, ...]
+    wrap: float | None = None
+
+
+class TableColumn(Record, frozen=True):
+    """`kind` is a `ValueType`; `values` are little-endian as in a samples frame, texts stand in `texts`.
+
+    `present`: a byte a row, 0 where there is no value.
+    """
+
+    name: str
+    kind: int
+    values: bytes
+    present: bytes
+    texts: tuple[str, ...] = ()
+
+
+class HistoryTable(Message, frozen=True):
+    """The buckets from `start_ns` on, the columns in the order asked for. `behind`: see `HistoryPage`."""
+
+    start_ns: int
+    step_ns: int
+    rows: int
+    columns: tuple[TableColumn, ...]
     behind: bool = False
 
 

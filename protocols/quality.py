@@ -29,6 +29,7 @@ BAD_NOT_CONNECTED: Final = 0x808A_0000
 BAD_DEVICE_FAILURE: Final = 0x808B_0000
 BAD_SENSOR_FAILURE: Final = 0x808C_0000
 BAD_OUT_OF_SERVICE: Final = 0x808D_0000
+BAD_DATA_LOST: Final = 0x809D_0000
 
 CODE_MASK: Final = 0xFFFF_0000
 """The upper half says what it is; the lower half holds flag bits."""
@@ -66,6 +67,7 @@ NAMES: Final = MappingProxyType(
         BAD_DEVICE_FAILURE: "BadDeviceFailure",
         BAD_SENSOR_FAILURE: "BadSensorFailure",
         BAD_OUT_OF_SERVICE: "BadOutOfService",
+        BAD_DATA_LOST: "BadDataLost",
         0x80AE_0000: "BadConnectionClosed",
         0x80AF_0000: "BadInvalidState",
     }

@@ -227,7 +227,8 @@ class WriterLink:
                 return  # the answer to one knock more
             self.refusal = None
             self._stalled = 0
-            self._finish(self.window.renumber(header.number))
+            first = self.window.first_number
+            self._finish(self.window.renumber(header.number), first, header.not_journaled)
             self.opened = True
             reborn = header.born and not self._expects_birth
             self._expects_birth = False
@@ -256,15 +257,16 @@ class WriterLink:
             if self.on_refused is not None:
                 self.on_refused(handle, code)
         done = self.window.acknowledge(ack.number) if ack.number >= first else []
-        for number in ack.not_journaled:
-            if first <= number < first + len(done):
-                for _, ticket in done[number - first].parts:
-                    if ticket is not None:
-                        ticket.not_journaled = True
-        self._finish(done)
+        self._finish(done, first, ack.not_journaled)
         self.flush()
 
-    def _finish(self, batches: list[_Batch]) -> None:
+    def _finish(self, batches: list[_Batch], first: int, not_journaled: tuple[int, ...]) -> None:
+        """These batches, from number `first` on, are done with; some of them could not be stored."""
+        for number in not_journaled:
+            if first <= number < first + len(batches):
+                for _, ticket in batches[number - first].parts:
+                    if ticket is not None:
+                        ticket.not_journaled = True
         for batch in batches:
             for _, ticket in batch.parts:
                 if ticket is not None:

@@ -56,6 +56,22 @@ class _Ack:
         yield [self.identity, pack_header(Kind.ACK, self.session, self.number, rest, missing)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """The answer to an opening; it tells again what could not be stored: the acknowledgement may have been lost."""
+
+    writer: Writer
+    identity: bytes
+    session: int
+    next_number: int
+    born: bool
+
+    def frames(self) -> list[bytes]:
+        """To be made after the commit."""
+        missing = list(self.writer.live_only)
+        return [self.identity, pack_header(Kind.OPENED, self.session, self.next_number, self.born, missing)]
+
+
 class Take(Protocol):
     """Applies the batches of one frame and appends them to the journal."""
 
@@ -100,7 +116,7 @@ class IngestDesk:
         self._journal = journal
         self._lose = lose
         self._dead = dead_letters
-        self._answers: list[list[bytes] | _Ack] = []
+        self._answers: list[list[bytes] | _Ack | _Opening] = []
         self._acks: dict[str, _Ack] = {}
         self._looked_ns = 0
 
@@ -160,8 +176,7 @@ class IngestDesk:
             self._writers.born(writer, header.session, header.incarnation)
             self._journal(BIRTH, name, 0, pack([header.session, header.incarnation, header.named]))
         self._writers.connect(writer, identity, self._clock.mono_ns())
-        next_number = writer.counter.last + 1
-        self._answers.append([identity, pack_header(Kind.OPENED, header.session, next_number, born)])
+        self._answers.append(_Opening(writer, identity, header.session, writer.counter.last + 1, born))
 
     def _look_for_dead(self) -> None:
         """Who comes may be the successor of one that was killed, and must not find its tags taken.
@@ -229,6 +244,8 @@ class IngestDesk:
                     answer.writer.live_only.extend(answer.taken)
                 for frames in answer.frames():
                     self._send(frames)
+            elif isinstance(answer, _Opening):
+                self._send(answer.frames())
             else:
                 self._send(answer)
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tagwerk.actors.cvt.logic.table import NO_BIRTH
 from tagwerk.protocols.plantwide import Event
-from tagwerk.runtime.durable import SAMPLES
+from tagwerk.runtime.durable import LOSS, SAMPLES
 
 if TYPE_CHECKING:
     from tagwerk.actors.cvt.actor import Cvt
@@ -48,9 +49,13 @@ class LiveOnly:
         names = {writer.index: writer.name for writer in shard.writers.by_name.values()}
         of_hole = (table.received > recorder.journaled_ns) & (table.received <= recorder.hole.end_ns)
         rows = np.flatnonzero(of_hole & (table.times > 0))
-        owners = table.owner[rows]
-        for owner in np.unique(owners).tolist():
-            recorder.batches(SAMPLES, names.get(owner, ""), table.state(rows[owners == owner]))
+        lost = table.born[rows] == NO_BIRTH  # nobody measured that: the time is that of the loss, the value an older one
+        for kind, some in ((SAMPLES, rows[~lost]), (LOSS, rows[lost])):
+            owners = table.owner[some]
+            for owner in np.unique(owners).tolist():
+                at = some[owners == owner]
+                batches = table.state(at) if kind == SAMPLES else [table.standing(at)]
+                recorder.batches(kind, names.get(owner, "") if kind == SAMPLES else "", batches)
         return recorder.commit() or not len(rows)
 
     def _event(self, before: str, after: str, why: str) -> bool:

@@ -6,22 +6,21 @@ import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
+from tagwerk.actors.historian.asking import Asking
 from tagwerk.actors.historian.fresh import Fresh
-from tagwerk.actors.historian.logic import DiskLevel, TagTable, gather, is_new
-from tagwerk.actors.historian.reading import Reading
-from tagwerk.actors.historian.store import Store
-from tagwerk.actors.historian.upkeep import DISK_LOOK_S, Disk, Upkeep, used_pct
-from tagwerk.protocols.errors import RefusedCode
-from tagwerk.protocols.history import GetHistorianState, GetHistory, HistorianState
-from tagwerk.protocols.message import Refusal
+from tagwerk.actors.historian.logic.arrived import gather
+from tagwerk.actors.historian.logic.intake import DiskLevel, TagTable, is_new
+from tagwerk.actors.historian.store import open_history
+from tagwerk.actors.historian.upkeep import DISK_LOOK_S, Disk, Retention, used_pct
+from tagwerk.protocols.history import GetHistorianState, GetHistory, GetTable, GetTrend, HistorianState
 from tagwerk.protocols.plantwide import Event
-from tagwerk.protocols.samples import TYPE_NAMES
 from tagwerk.protocols.tags import PositionMark
 from tagwerk.runtime.actor import Actor, Later
-from tagwerk.runtime.durable import DurableReader
+from tagwerk.runtime.durable import Aside, DurableReader, NotTaken, hole_words
 from tagwerk.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
+    from tagwerk.actors.historian.upkeep import Dropped
     from tagwerk.protocols.message import Message
     from tagwerk.protocols.tags import JournalPage
     from tagwerk.runtime.actor import Sender
@@ -32,9 +31,15 @@ if TYPE_CHECKING:
 COMMIT_S: Final = 0.2
 """Time between two commits of what a shard brings: a commit waits for the disk once, however much is in it."""
 
+OPEN_LIMIT_S: Final = 3_600.0
+"""How long opening may take: a store of the layout before this one is written anew."""
+
 UPKEEP_S: Final = 1.0
-NEXT_SLICE_S: Final = 0.05
-"""Between two slices of upkeep: the line is served in between."""
+NEXT_WORK_S: Final = 0.02
+"""Between two rounds of work in the store: the line is served in between."""
+
+WORK_NS: Final = 8_000_000
+"""One such round; a step of it may take a few ms more."""
 
 
 class _Reader(DurableReader):
@@ -68,17 +73,22 @@ class Historian(Actor):
         super().__init__(context, transport)
         self._readers: dict[str, DurableReader] = {}
         self._fresh: dict[str, Fresh] = {}
+        self._shard_ns: dict[str, int] = {}
+        self._stuck_by = ""
 
     def on_start(self) -> None:
         """Open the store, answer from it, and go on in each journal where the last commit ended."""
         history = self.context.plant.history
         directory = self.context.home.actor_data(self.name)
-        with self.busy("open the store", limit_s=60):  # after a kill SQLite reads its write-ahead log again
-            self._store = Store(directory / "history.db")
+        # After a kill SQLite reads its write-ahead log again, and what is hot comes back from the catalog.
+        with self.busy("open the store", limit_s=OPEN_LIMIT_S):
+            self._store = open_history(directory)
             self.outbox = Outbox(self._store.connection)
-        self._reading = Reading(self._store.connection)
-        self._upkeep = Upkeep(self._store, history.retention_days)
+        self._retention = Retention(self._store, history.retention_days)
         self._disk = Disk(history.disk_warn_pct, history.disk_stop_pct, partial(used_pct, str(directory)))
+        self._asking = Asking(
+            self._store, self.definitions.by_handle.get, self._fresh.get, self.after, self.clock.now_ns
+        )
         self._table = TagTable(self.definitions.tags)
         self._look_at_disk()
         for number in range(self.context.plant.plant.shards):
@@ -89,10 +99,10 @@ class Historian(Actor):
 
     def on_message(self, message: Message, sender: Sender) -> Message | Later | None:
         """Answer questions about the past."""
-        if isinstance(message, GetHistory):
-            return self._history(message)
+        if isinstance(message, (GetHistory, GetTrend, GetTable)):
+            return self._asking.answer(message)
         if isinstance(message, GetHistorianState):
-            return HistorianState(self._store.rows, self._store.positions())
+            return HistorianState(self._store.rows, self._store.catalog.positions())
         return super().on_message(message, sender)
 
     def on_stop(self) -> None:
@@ -107,27 +117,48 @@ class Historian(Actor):
     # --- taking ------------------------------------------------------------------------------------------------------
 
     def _follow(self, shard: str) -> None:
-        reader = self._readers[shard] = _Reader(self, shard, self._store.position(shard))
+        reader = self._readers[shard] = _Reader(self, shard, self._store.catalog.position(shard))
         self._fresh[shard] = Fresh(reader.catch_up, self.after)
 
-    def take(self, shard: str, page: JournalPage, records: list[JournalRecord]) -> None:
-        """Rows, position and events in one transaction; only then may the shard let go of its records."""
-        taken = self._store.position(shard)
+    def take(self, shard: str, page: JournalPage, records: list[JournalRecord], aside: list[Aside]) -> None:
+        """Rows, position and events in one transaction; only then may the shard let go of its records.
+
+        Raises:
+            NotTaken: There is no room on the disk; nothing was stored.
+        """
+        self._shard_ns[shard] = page.beat_ns
+        taken = self._store.catalog.position(shard)
         if page.hole is None and page.position == taken:
             return
         journal = page.position.journal
-        columns, broken = gather([record for record in records if is_new(record, journal, taken)], self._table)
-        with self._store.transaction():
-            self._store.append(columns)
-            for record, reason in broken:
-                place = PositionMark(journal, record.incarnation, record.n)
-                self._store.set_aside(shard, place, reason, record.frame)
-                self._event("record_set_aside", shard, after=str(record.n), reason=reason)
-            if page.hole is not None:
-                first, last = (str(n) for n in page.hole)
-                self._event("hole", shard, first, last, "records of the journal were gone before history had them")
-            self._store.set_position(shard, page.position)
+        samples, broken = gather([record for record in records if is_new(record, journal, taken)], self._table)
+        left_out = [
+            *((one.place, one.body, one.reason) for one in aside),
+            *((PositionMark(journal, one.incarnation, one.n), one.frame, reason) for one, reason in broken),
+        ]
+        try:
+            with self._store.transaction():
+                self._store.append(samples)
+                for place, content, reason in left_out:
+                    self._store.catalog.set_aside(shard, place, reason, content)
+                    self._event("record_set_aside", shard, after=str(place.n), reason=reason)
+                if page.hole is not None:
+                    self._event("hole", shard, *hole_words(taken, page))
+                self._store.catalog.set_position(shard, page.position)
+        except sqlite3.OperationalError as error:
+            self._stuck(str(error))
+            raise NotTaken(f"history is not stored: {error}") from error
+        self._stuck("")
         self._readers[shard].taken(page.position)
+        try:
+            self._store.keep_pace(self._now_ns(), self.clock.mono_ns)
+        except sqlite3.OperationalError as error:  # what was taken is stored; it is sealed when there is room
+            self._stuck(str(error))
+
+    def _stuck(self, why: str) -> None:
+        if why != self._stuck_by:
+            self._stuck_by = why
+            self.log.error("history waits in the journals: %s", why) if why else self.log.warning("history goes on")
 
     def _event(self, kind: str, target: str, before: str = "", after: str = "", reason: str = "") -> None:
         """Log it, and put it into the outbox; inside a transaction."""
@@ -135,42 +166,43 @@ class Historian(Actor):
         if self.outbox is not None:
             self.outbox.put(Event(self.clock.now_ns(), "", self.name, kind, target, before, after, reason))
 
-    # --- answering ---------------------------------------------------------------------------------------------------
-
-    def _history(self, asked: GetHistory) -> Message | Later:
-        tag = self.definitions.by_handle.get(asked.handle)
-        if tag is None:
-            return Refusal(RefusedCode.UNKNOWN_TAG, f"no tag has the handle {asked.handle}")
-        if asked.limit < 0:
-            return Refusal(RefusedCode.BAD_VALUE, f"a limit of {asked.limit} samples; at least 0", tag.name)
-        kind = TYPE_NAMES[tag.type]
-        fresh = self._fresh.get(f"cvt/{tag.shard}")
-        if asked.after:  # the rest of a reading: its first page was fresh
-            return self._reading.page(asked, kind)
-        if fresh is None:
-            return self._reading.page(asked, kind, behind=True)
-        later = Later()
-        fresh.wait(lambda behind: later.reply(self._reading.page(asked, kind, behind=behind)))
-        return later
-
     # --- upkeep ------------------------------------------------------------------------------------------------------
 
+    def _now_ns(self) -> int:
+        """The time by which days are over; it does not follow a wall clock that is set wrong by years."""
+        known = len(self._shard_ns) == len(self._readers)
+        return min(self.clock.now_ns(), *self._shard_ns.values()) if known else 0
+
     def _keep_up(self) -> None:
-        if self._upkeep.moving:
-            with self.busy("move recent rows", limit_s=60):
-                self._upkeep.move()
-        else:
-            self._upkeep.sweep(self.clock.now_ns(), self.clock.mono_ns())
-        more = self._upkeep.moving or self._upkeep.sweeping
-        self.after(NEXT_SLICE_S if more else UPKEEP_S, self._keep_up)
+        more = False
+        try:
+            more = self._store.work(self._now_ns(), self.clock.mono_ns, WORK_NS)
+            self._drop(self._retention.expire(self._now_ns()), "")
+            for date, reason in self._store.new_damages():
+                with self._store.transaction():
+                    self._event("history_damaged", date, reason=reason)
+        except sqlite3.OperationalError as error:  # no room even to seal or remove: what is stored stays as it is
+            self._stuck(str(error))
+        self.after(NEXT_WORK_S if more and not self._stuck_by else UPKEEP_S, self._keep_up)
 
     def _look_at_disk(self) -> None:
         level = self._disk.look()
-        if level is None:
-            return
         reason = f"the file system of history is {self._disk.seen_pct:.1f} % full"
         try:
-            with self._store.transaction():
-                self._event("history_disk", self.name, after=level.value, reason=reason)
+            if level is not None:
+                with self._store.transaction():
+                    self._event("history_disk", self.name, after=level.value, reason=reason)
+            if self.disk_full:
+                self._drop(self._retention.make_room(self._now_ns()), reason)
         except sqlite3.OperationalError as error:  # no room for the event either: answering goes on, the log has it
             self.log.error("%s, and not even an event can be stored: %s", reason, error)
+
+    def _drop(self, dropped: Dropped | None, reason: str) -> None:
+        """Tell of a day that was removed: an event if a full disk has cost it, a line in the log if it was time."""
+        if dropped is None:
+            return
+        if not reason:
+            self.log.info("history of %s is removed, %s samples", dropped.date, dropped.rows)
+            return
+        with self._store.transaction():
+            self._event("history_dropped", dropped.date, str(dropped.rows), reason=reason)

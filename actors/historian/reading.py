@@ -1,72 +1,36 @@
-"""Reading one tag's history in pages. Everything that was committed is seen, wherever its rows lie."""
+"""Reading one tag's history in pages. Everything that was committed is seen, wherever it lies."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
-from tagwerk.actors.historian.logic import Row, frames_of
+import numpy as np
+
+from tagwerk.actors.historian.logic.series import Series, empty, frames_of, joined
+from tagwerk.actors.historian.past import FIRST_NS, LAST_NS, Past
 from tagwerk.protocols.history import GetHistory, HistoryPage
 from tagwerk.protocols.samples import ValueType
 
 if TYPE_CHECKING:
-    import sqlite3
+    from tagwerk.actors.historian.store import Store
 
 PAGE_ROWS: Final = 1 << 16
-"""Rows in a page: 1.6 MB of numbers."""
+"""Samples in a page: 1.6 MB of numbers."""
 
 PAGE_TEXT_BYTES: Final = 2 << 20
-"""Text in a page; reached within `_TEXT_ROWS` rows."""
-
-TOKENS: Final = 4_096
-"""Places of unfinished readings that are remembered."""
-
-_TEXT_ROWS: Final = 64
-_NUMBER_ROWS: Final = 8_192
-_NS_LIMIT: Final = (1 << 63) - 1
-
-Place = tuple[int, int]
-"""(time, seq): the order of a tag's rows."""
-
-
-def _union(what: str, condition: str) -> str:
-    """Both tables as one. `MERGE (UNION ALL)` in the plan: the big one is read in the order of its key."""
-    return " UNION ALL ".join(f"SELECT {what} FROM {table} WHERE tag = :tag AND {condition}" for table in _TABLES)
-
-
-_TABLES: Final = ("samples", "recent")
-_SPAN: Final = "time >= :start AND time < :end"
-_PAGE: Final = (
-    _union("time, seq, value, quality", f"{_SPAN} AND (time > :start OR seq > :seq)") + " ORDER BY 1, 2 LIMIT :limit"
-)
-_NEWEST: Final = _union("time, seq", _SPAN) + " ORDER BY 1 DESC, 2 DESC LIMIT 1 OFFSET :skip"
-_BEFORE: Final = _union("time, seq, value, quality", "time < :start") + " ORDER BY 1 DESC, 2 DESC LIMIT 1"
-_BEHIND: Final = _union("time, seq, value, quality", "time >= :end") + " ORDER BY 1, 2 LIMIT 1"
-_PLACE: Final = _union("time", f"{_SPAN} AND seq = :seq") + " LIMIT 1"
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    tag: int
-    start: int
-    end: int
+"""Text in a page; the last one may exceed it."""
 
 
 @final
 class Reading:
-    """Answers `GetHistory` from a store.
-
-    A page's token is the number of its last row. Its time is remembered, so that the next page starts there at once;
-    after a restart it is searched in the span.
+    """Answers `GetHistory` from a store. It remembers nothing: a reading goes on after a restart.
 
     Args:
-        connection: The store.
+        store: The store.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._tokens: OrderedDict[int, int] = OrderedDict()
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def page(self, asked: GetHistory, kind: ValueType, *, behind: bool = False) -> HistoryPage:
         """One page of a tag's history.
@@ -76,67 +40,73 @@ class Reading:
             kind: The type of the tag.
             behind: Told in the page, see `HistoryPage`.
         """
-        span = _Span(asked.handle, _clamp(asked.start_ns), _clamp(asked.end_ns))
+        past = Past(self._store, asked.handle, kind)
+        start_ns = clamp(asked.start_ns)
+        end_ns = max(clamp(asked.end_ns), start_ns)
         wanted = min(asked.limit, PAGE_ROWS) if asked.limit else PAGE_ROWS
-        if asked.after:
-            after = self._place(span, _clamp(asked.after))
-        else:
-            after = self._newest(span, asked.limit or PAGE_ROWS) if asked.newest else None
-        rows, more = self._rows(span, after, wanted, kind)
-        next_after = self._token(rows[-1]) if more else None
+        going_on = asked.skip > 0
+        place_ns, skip = max(clamp(asked.after), start_ns) if going_on else start_ns, asked.skip
+        if asked.newest and not going_on:
+            place_ns, skip = _newest(past, start_ns, end_ns, asked.limit or PAGE_ROWS)
+        found, more = _rows(past, place_ns, end_ns, skip, wanted, kind)
+        next_after, next_skip = None, 0
+        if more:
+            next_after = int(found.times[-1])
+            same = int(np.count_nonzero(found.times == next_after))
+            next_skip = same + (skip if next_after == place_ns else 0)
         if asked.bounds:
-            first = [] if asked.after else self._connection.execute(_BEFORE, _named(span)).fetchall()
-            last = [] if more else self._connection.execute(_BEHIND, _named(span)).fetchall()
-            rows = [*first, *rows, *last]
-        return HistoryPage(frames_of(asked.handle, kind, rows), next_after, behind)
-
-    def _rows(self, span: _Span, after: Place | None, wanted: int, kind: ValueType) -> tuple[list[Row], bool]:
-        start, seq = after if after is not None else (span.start, -1)
-        given = {"tag": span.tag, "start": start, "end": span.end, "seq": seq, "limit": wanted + 1}
-        cursor = self._connection.execute(_PAGE, given)
-        chunk_rows = _TEXT_ROWS if kind is ValueType.STR else _NUMBER_ROWS
-        rows: list[Row] = []
-        text_bytes = 0
-        while chunk := cursor.fetchmany(chunk_rows):
-            rows += chunk
-            if kind is ValueType.STR:
-                text_bytes += sum(len(row[2].encode()) for row in chunk if row[2] is not None)
-                if text_bytes > PAGE_TEXT_BYTES:
-                    break
-        cursor.close()
-        if len(rows) > wanted:
-            return rows[:wanted], True
-        return rows, text_bytes > PAGE_TEXT_BYTES
-
-    def _newest(self, span: _Span, limit: int) -> Place | None:
-        """The place right before the last `limit` rows of the span."""
-        skip = _clamp(limit) - 1
-        row = self._connection.execute(_NEWEST, {**_named(span), "skip": skip}).fetchone()
-        return None if row is None else (row[0], row[1] - 1)
-
-    def _token(self, row: Row) -> int:
-        self._tokens[row[1]] = row[0]
-        self._tokens.move_to_end(row[1])
-        if len(self._tokens) > TOKENS:
-            self._tokens.popitem(last=False)
-        return row[1]
-
-    def _place(self, span: _Span, token: int) -> Place | None:
-        """Where a token points; None if its row was deleted, and so all rows before it as well."""
-        time_ns = self._tokens.get(token)
-        if time_ns is None:
-            row = self._connection.execute(_PLACE, {**_named(span), "seq": token}).fetchone()
-            if row is None:
-                return None
-            time_ns = row[0]
-        # A token of another question must not lead out of this one's span.
-        return (time_ns, token) if time_ns >= span.start else None
+            first = empty(kind) if going_on else past.last(FIRST_NS, start_ns)
+            last = empty(kind) if more else past.first(end_ns, LAST_NS)
+            found = joined([first, found, last], kind)
+        return HistoryPage(frames_of(asked.handle, found), next_after, behind, next_skip)
 
 
-def _named(span: _Span) -> dict[str, int]:
-    return {"tag": span.tag, "start": span.start, "end": span.end}
+def _rows(past: Past, start_ns: int, end_ns: int, skip: int, wanted: int, kind: ValueType) -> tuple[Series, bool]:
+    """At most `wanted` samples from a place on, and whether there are more."""
+    pieces: list[Series] = []
+    count = text_bytes = 0
+    for part in past.parts(start_ns, end_ns):
+        piece = past.load(part).between(start_ns, end_ns)
+        passed = min(skip, int(np.searchsorted(piece.times, start_ns, side="right")))
+        piece, skip = piece.take(slice(passed, None)), skip - passed
+        room = wanted - count
+        if kind is ValueType.STR:
+            room = min(room, _texts_that_fit(piece, PAGE_TEXT_BYTES - text_bytes))
+            text_bytes += _text_bytes(piece)
+        pieces.append(piece.take(slice(0, room)))
+        count += len(piece)
+        if len(piece) > room:
+            return joined(pieces, kind), True
+    return joined(pieces, kind), False
 
 
-def _clamp(number: int) -> int:
-    """What came from outside may not fit into SQLite's integer."""
-    return max(-_NS_LIMIT, min(number, _NS_LIMIT))
+def _newest(past: Past, start_ns: int, end_ns: int, limit: int) -> tuple[int, int]:
+    """The place of the last `limit` samples of the span: (time, how many of that time are left out)."""
+    pieces: list[Series] = []
+    count = 0
+    for part in past.parts(start_ns, end_ns, newest_first=True):
+        piece = past.load(part).between(start_ns, end_ns)
+        pieces.append(piece)
+        count += len(piece)
+        if count > limit:
+            break
+    if count <= limit:
+        return start_ns, 0
+    times = np.concatenate([piece.times for piece in reversed(pieces)])
+    place_ns = int(times[count - limit])
+    # All of this time are in the pieces: equal times lie in one part, and the part before the newest is there.
+    return place_ns, int(np.count_nonzero(times[: count - limit] == place_ns))
+
+
+def _text_bytes(piece: Series) -> int:
+    return sum(len(text.encode()) for text in piece.values)
+
+
+def _texts_that_fit(piece: Series, room_bytes: int) -> int:
+    ends = np.cumsum([len(text.encode()) for text in piece.values])
+    return int(np.searchsorted(ends, room_bytes)) + 1
+
+
+def clamp(time_ns: int) -> int:
+    """What came from outside may be no time at all."""
+    return max(FIRST_NS, min(time_ns, LAST_NS))

@@ -1,205 +1,308 @@
-"""The history store: rows in SQLite, together with the place in each shard's journal up to which they are complete.
-
-Samples arrive in the order of time, but are asked for by tag. So they are appended to `recent`, which costs one page
-for 60 rows, and moved in bulk to `samples`, which is clustered by tag and time. Written at once into `samples`, each
-row would dirty a page of 4 KB: 1,770 to 3,600 bytes written a row with 10,000 tags, against 480 this way (measured).
-"""
+"""The history store: what arrived, in the catalog; what was sealed, in the files of its days. It has one owner."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Generator
 from contextlib import contextmanager
-from itertools import count
-from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-from sqlite_utils import Database
+from tagwerk.actors.historian import migration
+from tagwerk.actors.historian.catalog import Catalog, Day, DayState
+from tagwerk.actors.historian.days import Days, day_name, sync_directory
+from tagwerk.actors.historian.hot import DAY_NS, Hot
+from tagwerk.actors.historian.sealing import MERGE_CHUNKS, check_day, finish_day, forget_unfinished, merge_small, seal
+from tagwerk.runtime.outbox import Outbox
 
-from tagwerk.actors.historian.logic import Columns
-from tagwerk.protocols.errors import ConfigError
-from tagwerk.protocols.tags import PositionMark
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
 
-LAYOUT: Final = 1
-RECENT_ROWS: Final = 1 << 18
-"""Rows in `recent` at which they are moved. A query scans `recent` once: about 30 ms when it is full."""
+    from tagwerk.actors.historian.logic.arrived import Arrived
 
-SLICE_ROWS: Final = 1 << 15
-"""Rows moved in one transaction, 0.1 to 0.3 s; a tag is not cut, so a single busy one makes a longer slice."""
+CATALOG: Final = "catalog.db"
+NEW_CATALOG: Final = "catalog.new"
+DAYS: Final = "days"
 
-_SCHEMA: Final = """
-CREATE TABLE samples (tag INTEGER NOT NULL, time INTEGER NOT NULL, seq INTEGER NOT NULL, value ANY,
-    quality INTEGER NOT NULL, received INTEGER NOT NULL, PRIMARY KEY (tag, time, seq)) STRICT, WITHOUT ROWID;
-CREATE TABLE recent (seq INTEGER PRIMARY KEY, tag INTEGER NOT NULL, time INTEGER NOT NULL, value ANY,
-    quality INTEGER NOT NULL, received INTEGER NOT NULL) STRICT;
-CREATE TABLE positions (shard TEXT PRIMARY KEY, journal TEXT NOT NULL, incarnation INTEGER NOT NULL,
-    n INTEGER NOT NULL) STRICT;
-CREATE TABLE counts (one INTEGER PRIMARY KEY CHECK (one = 1), next_seq INTEGER NOT NULL, deleted INTEGER NOT NULL,
-    recent INTEGER NOT NULL) STRICT;
-CREATE TABLE set_aside (shard TEXT NOT NULL, journal TEXT NOT NULL, incarnation INTEGER NOT NULL, n INTEGER NOT NULL,
-    reason TEXT NOT NULL, frame BLOB NOT NULL) STRICT;
-INSERT INTO counts VALUES (1, 1, 0, 0);
-"""
-_INSERT: Final = "INSERT INTO recent (seq, tag, time, value, quality, received) VALUES (?, ?, ?, ?, ?, ?)"
+SEAL_ROWS: Final = 1 << 20
+"""Hot samples at which they are sealed: 26 MB of memory, and as much on the disk."""
+
+SEAL_COMMITS: Final = 20_000
+"""Hot commits at which they are sealed: an hour of five a second; after a restart they are read in a second."""
+
+SEAL_S: Final = 3_600.0
+"""Age at which what is hot is sealed."""
+
+CHECK_S: Final = 3_600.0
+"""So often one of the past days is read whole, to see whether it is sound."""
+
+PACE_NS: Final = 8_000_000
+"""Work after a commit while more waits to be sealed than should; double that when it is twice as much."""
+
+FIRST_DAY: Final = -(1 << 31)
+OVER_NS: Final = 3_600 * 1_000_000_000
+"""A day is put in order so long after its end."""
 
 
 @final
 class Store:
-    """Rows and positions; each change is one synced transaction.
+    """All that is kept, in one directory.
 
     Args:
-        path: The database file; made if it is not there.
+        directory: It is made if it is not there.
+        catalog: The catalog's name in it.
 
     Raises:
-        ConfigError: The file was written by a version with another layout, or is no database.
+        ConfigError: A file was written by a version with another layout, or is no database.
+
+    Attributes:
+        readings: How many readings go on in steps: meanwhile nothing is put in order, and nothing dropped.
     """
 
-    def __init__(self, path: Path) -> None:
-        # Our own BEGIN and COMMIT: rows, position and event stand or fall together.
-        self.connection = sqlite3.connect(path, isolation_level=None)
-        self.path = path
-        try:
-            self.db = Database(self.connection)
-            self._prepare()
-        except sqlite3.DatabaseError as error:
-            self.connection.close()
-            raise ConfigError(f"the history store is not usable: {error}", file=str(path)) from error
-        self._load_counts()
+    def __init__(self, directory: Path, catalog: str = CATALOG) -> None:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        self.catalog = Catalog(directory / catalog)
+        self.connection = self.catalog.connection
+        self.days = Days(directory / DAYS)
+        self.hot = Hot()
+        self.readings = 0
+        self._arrived: list[tuple[int, Arrived]] = []
+        self._sealing: Generator[None] | None = None
+        self._ordering: Generator[None] | None = None
+        self._ordered_day: int | None = None
+        self._hot_commits = 0
+        self._hot_since_ns: int | None = None
+        self._loose: dict[int, int] = {}
+        self._checked_day = FIRST_DAY
+        self._next_check_ns: int | None = None
+        self._damaged: dict[int, str] = {}
+        self._untold: list[int] = []
+        self._recover()
 
-    def _prepare(self) -> None:
-        layout = int(self.db.execute("PRAGMA user_version").fetchone()[0])
-        if layout not in (0, LAYOUT):
-            message = "the history store has another layout"
-            raise ConfigError(message, file=str(self.path), value=str(layout), expected=str(LAYOUT))
-        self.db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or it has no effect
-        self.db.execute("PRAGMA journal_mode = WAL")
-        # The shard lets go of its journal on our word, so a commit must outlive a power cut.
-        self.db.execute("PRAGMA synchronous = FULL")
-        self.db.execute("PRAGMA cache_size = -65536")
-        if layout == 0:
-            self.connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {LAYOUT}; COMMIT;")
-
-    def _load_counts(self) -> None:
-        row: tuple[int, int, int] = self.connection.execute("SELECT next_seq, deleted, recent FROM counts").fetchone()
-        self._next_seq, self._deleted, self._recent = row
+    def _recover(self) -> None:
+        for day in list(self.catalog.days.values()):
+            if day.state is DayState.DROPPED:
+                self._drop(day.day)
+            elif day.rows and not self.days.path(day.day).exists():
+                self.note_damage(day.day, f"the file is gone, with {day.rows} samples")
+                self._drop(day.day)
+        self.days.discard_builds()
+        forget_unfinished(self.catalog, self.days)
+        for seq, samples in self.catalog.hot():
+            self.hot.add(seq, samples)
+            self._hot_commits += 1
 
     @property
     def rows(self) -> int:
-        """Rows stored now."""
-        return self._next_seq - 1 - self._deleted
-
-    @property
-    def recent_rows(self) -> int:
-        """Rows that wait in `recent`."""
-        return self._recent
+        """Samples stored now."""
+        return self.catalog.rows
 
     def close(self) -> None:
-        """Close the file. What was not committed is gone."""
-        self.connection.close()
+        """Close all files. What was not committed is gone; what is half sealed is done again."""
+        for job in (self._sealing, self._ordering):
+            if job is not None:
+                job.close()
+        self.days.close()
+        self.catalog.close()
+
+    # --- taking ------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def transaction(self) -> Generator[None]:
         """All of it or nothing; synced when it is left without an error."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
+        self._arrived.clear()
+        with self.catalog.transaction():
             yield
-            counts = (self._next_seq, self._deleted, self._recent)
-            self.connection.execute("UPDATE counts SET next_seq = ?, deleted = ?, recent = ?", counts)
-            self.connection.execute("COMMIT")
+        for seq, samples in self._arrived:
+            self.hot.add(seq, samples)
+            self._hot_commits += 1
+        self._arrived.clear()
+
+    def append(self, samples: Arrived) -> None:
+        """Add samples, in a transaction."""
+        if len(samples):
+            self._arrived.append((self.catalog.append(samples), samples))
+
+    # --- upkeep ------------------------------------------------------------------------------------------------------
+
+    def work(self, now_ns: int, mono_ns: Callable[[], int], budget_ns: int) -> bool:
+        """Do what is due, for about so long.
+
+        Args:
+            now_ns: The time, ns since 1970: which days are over.
+            mono_ns: Gives the monotonic time in ns.
+            budget_ns: How long; a step takes a few ms.
+
+        Returns:
+            Whether more is due.
+
+        Raises:
+            sqlite3.OperationalError: No room, as a rule. It can be called again.
+        """
+        end_ns = mono_ns() + budget_ns
+        try:
+            while self._step(now_ns, mono_ns()):
+                if mono_ns() >= end_ns:
+                    self.days.commit()
+                    return True
+            self.days.commit()
         except BaseException:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            self._load_counts()
+            self._sealing = self._ordering = None
+            self.days.roll_back()
             raise
+        return False
 
-    # --- inside a transaction ----------------------------------------------------------------------------------------
+    def keep_pace(self, now_ns: int, mono_ns: Callable[[], int]) -> None:
+        """Work after a commit, if samples come faster than they are sealed otherwise. See `work`."""
+        if self.hot.rows > SEAL_ROWS:
+            self.work(now_ns, mono_ns, PACE_NS * (self.hot.rows // SEAL_ROWS))
 
-    def append(self, columns: Columns) -> None:
-        """Add samples; their order is kept among equal times."""
-        rows = zip(
-            count(self._next_seq), columns.tags, columns.times, columns.values, columns.quality, columns.received,
-            strict=False,
-        )  # fmt: skip
-        # count() is endless, so strict zip is not possible; the columns themselves are of one length.
-        self.connection.executemany(_INSERT, rows)
-        self._next_seq += len(columns)
-        self._recent += len(columns)
+    def _step(self, now_ns: int, mono_ns: int) -> bool:
+        """One step of what is most urgent; False if nothing is due."""
+        if self._sealing is None and self._seal_due(mono_ns):
+            self._begin_sealing()
+        if self._sealing is not None:
+            self._sealing = _advance(self._sealing)
+            return True
+        if self.readings:
+            return False
+        if self._ordering is None:
+            self._begin_ordering(now_ns)
+        if self._ordering is None:
+            self._begin_check(mono_ns)
+        if self._ordering is not None:
+            self._ordering = _advance(self._ordering)
+            return True
+        return False
 
-    def set_position(self, shard: str, position: PositionMark) -> None:
-        """Say up to where a shard's journal is in the store."""
-        # The journal's id is a random 64-bit number: more than SQLite's signed integer holds.
-        row = (shard, str(position.journal), position.incarnation, position.n)
-        self.connection.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)", row)
+    def _seal_due(self, mono_ns: int) -> bool:
+        if not self.hot.rows:
+            self._hot_since_ns = None
+            return False
+        if self._hot_since_ns is None:
+            self._hot_since_ns = mono_ns
+        old = mono_ns - self._hot_since_ns >= SEAL_S * 1e9
+        return old or self.hot.rows >= SEAL_ROWS or self._hot_commits >= SEAL_COMMITS
 
-    def set_aside(self, shard: str, place: PositionMark, reason: str, frame: bytes) -> None:
-        """Keep the frame of a record that cannot be read."""
-        row = (shard, str(place.journal), place.incarnation, place.n, reason, frame)
-        self.connection.execute("INSERT INTO set_aside VALUES (?, ?, ?, ?, ?, ?)", row)
+    def _begin_sealing(self) -> None:
+        self._hot_since_ns = None
+        self._hot_commits = 0
+        self._sealing = self._seal()
 
-    def move(self, after_tag: int, last_tag: int) -> None:
-        """Move the recent rows of tags with `after_tag < tag <= last_tag`."""
-        span = (after_tag, last_tag)
-        self.connection.execute(
-            "INSERT INTO samples SELECT tag, time, seq, value, quality, received FROM recent"
-            " WHERE tag > ? AND tag <= ? ORDER BY tag, time, seq",
-            span,
-        )
-        self._recent -= self.connection.execute("DELETE FROM recent WHERE tag > ? AND tag <= ?", span).rowcount
+    def _seal(self) -> Generator[None]:
+        yield from seal(self.catalog, self.days, self.hot)
+        for day in self.catalog.days.values():
+            if day.batch == self.catalog.batch:
+                self._loose[day.day] = self._loose.get(day.day, 0) + 1
 
-    def delete_before(self, tag: int, before_ns: int, limit: int) -> int:
-        """Delete the oldest moved rows of a tag, at most `limit`.
+    def _begin_ordering(self, now_ns: int) -> None:
+        for known in self.catalog.days.values():
+            over = (known.day + 1) * DAY_NS + OVER_NS <= now_ns
+            if known.state is not DayState.OPEN:
+                continue
+            if over or self._loose.get(known.day, 0) >= MERGE_CHUNKS:
+                self._loose.pop(known.day, None)
+                self._ordered_day = known.day
+                job = finish_day if over else merge_small
+                self._ordering = job(self.catalog, self.days, known.day)
+                return
 
-        Returns:
-            How many.
-        """
-        edge = self.connection.execute(
-            "SELECT time, seq FROM samples WHERE tag = ? AND time < ? ORDER BY time, seq LIMIT 1 OFFSET ?",
-            (tag, before_ns, limit),
-        ).fetchone()
-        if edge is None:
-            cursor = self.connection.execute("DELETE FROM samples WHERE tag = ? AND time < ?", (tag, before_ns))
-        else:
-            cursor = self.connection.execute("DELETE FROM samples WHERE tag = ? AND (time, seq) < (?, ?)", (tag, *edge))
-        self._deleted += cursor.rowcount
-        return cursor.rowcount
+    def _begin_check(self, mono_ns: int) -> None:
+        if self._next_check_ns is None:
+            self._next_check_ns = mono_ns + int(CHECK_S * 1e9)
+        frozen = [day.day for day in self.catalog.days.values() if day.state is DayState.FROZEN]
+        if mono_ns < self._next_check_ns or not frozen:
+            return
+        self._next_check_ns = None
+        self._checked_day = min((day for day in frozen if day > self._checked_day), default=min(frozen))
+        self._ordered_day = self._checked_day
+        self._ordering = check_day(self.catalog, self.days, self._checked_day, self.note_damage)
 
-    # --- questions ---------------------------------------------------------------------------------------------------
+    def note_damage(self, day: int, reason: str) -> None:
+        """Samples of a day cannot be read."""
+        if day not in self._damaged:
+            self._damaged[day] = reason
+            self._untold.append(day)
 
-    def slices(self, rows: int = SLICE_ROWS) -> list[int]:
-        """Cut the recent rows into slices of about so many, by tag; gives the last tag of each."""
-        edges: list[int] = []
-        tag = in_slice = 0
-        for tag, of_tag in self.connection.execute("SELECT tag, count(*) FROM recent GROUP BY tag ORDER BY tag"):
-            in_slice += of_tag
-            if in_slice >= rows:
-                edges.append(tag)
-                in_slice = 0
-        return [*edges, tag] if in_slice else edges
+    def new_damages(self) -> list[tuple[str, str]]:
+        """The days that were found damaged since this was last asked: (date, reason)."""
+        found = [(day_name(day), self._damaged[day]) for day in self._untold]
+        self._untold.clear()
+        return found
 
-    def position(self, shard: str) -> PositionMark | None:
-        """Up to where a shard's journal is in the store; None if nothing of it is."""
-        row = self.connection.execute(
-            "SELECT journal, incarnation, n FROM positions WHERE shard = ?", (shard,)
-        ).fetchone()
-        return None if row is None else PositionMark(int(row[0]), row[1], row[2])
+    def seal_all(self) -> None:
+        """Seal what is hot, at once."""
+        if self._sealing is not None:
+            for _ in self._sealing:
+                pass
+        for _ in self._seal():
+            pass
+        self._sealing = None
+        self.days.commit()
 
-    def positions(self) -> tuple[tuple[str, int], ...]:
-        """The number in each shard's journal up to which it is in the store."""
-        return tuple((row["shard"], row["n"]) for row in self.db.query("SELECT shard, n FROM positions ORDER BY shard"))
+    def oldest_day(self) -> Day | None:
+        """The day that would be dropped first; None if there is none that may be."""
+        if self._sealing is not None or self.readings:  # it may write there, they may look there
+            return None
+        return self.catalog.days[min(self.catalog.days)] if self.catalog.days else None
 
-    def next_old(self, after_tag: int, before_ns: int, tags: int) -> tuple[int | None, int]:
-        """Find a tag behind `after_tag` that has moved rows before a time, looking at so many tags.
+    def drop(self, day: int) -> int:
+        """Remove a day with all its samples; gives how many. Not in a transaction, not while it may be written to."""
+        if self._ordered_day == day:
+            self._ordering = self._ordered_day = None
+        rows = self.catalog.days[day].rows
+        self._drop(day)
+        return rows
 
-        Returns:
-            (the tag, or None; the last tag looked at, -1 if there are no more).
-        """
-        tag = after_tag
-        for _ in range(tags):
-            row = self.connection.execute("SELECT min(tag) FROM samples WHERE tag > ?", (tag,)).fetchone()
-            if row[0] is None:
-                return None, -1
-            tag = int(row[0])
-            oldest = self.connection.execute("SELECT min(time) FROM samples WHERE tag = ?", (tag,)).fetchone()[0]
-            if oldest < before_ns:
-                return tag, tag
-        return None, tag
+    def _drop(self, day: int) -> None:
+        known = self.catalog.days[day]
+        with self.catalog.transaction():
+            self.catalog.set_day(Day(day, DayState.DROPPED, known.batch, known.rows))
+        self.days.remove(day)
+        with self.catalog.transaction():
+            self.catalog.remove_day(day)
+
+
+def open_history(directory: Path) -> Store:
+    """The store in a directory; one of layout 1 becomes one of this layout, and stays beside it.
+
+    Raises:
+        ConfigError: A file was written by a version with another layout, or is no database.
+    """
+    old, kept = directory / migration.ROWS, directory / migration.KEPT
+    if old.exists() and not (directory / CATALOG).exists():
+        migration.begin_again(directory, NEW_CATALOG, DAYS)
+        _migrate(old, directory)
+        (directory / NEW_CATALOG).replace(directory / CATALOG)
+        sync_directory(directory)
+    if old.exists():
+        old.replace(kept)
+        sync_directory(directory)
+    return Store(directory)
+
+
+def _migrate(old: Path, directory: Path) -> None:
+    rows = migration.open_rows(old)
+    try:
+        new = Store(directory, NEW_CATALOG)
+        try:
+            for samples in migration.slices(rows):
+                with new.transaction():
+                    new.append(samples)
+                if new.hot.rows >= SEAL_ROWS:
+                    new.seal_all()
+            new.seal_all()
+            Outbox(new.connection)
+            with new.transaction():
+                migration.copy_tables(rows, new.connection)
+        finally:
+            new.close()
+    finally:
+        rows.close()
+
+
+def _advance(job: Generator[None]) -> Generator[None] | None:
+    """Do the next step; None if there are no more."""
+    try:
+        next(job)
+    except StopIteration:
+        return None
+    return job

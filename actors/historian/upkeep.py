@@ -1,112 +1,64 @@
-"""What the store needs now and then: moving recent rows, deleting old ones, looking at the disk. In small slices."""
+"""What the store needs now and then: removing old days, and a look at the disk."""
 
 from __future__ import annotations
 
 import os
-from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, final
 
-from tagwerk.actors.historian.logic import DiskLevel, disk_level
-from tagwerk.actors.historian.store import RECENT_ROWS
+from tagwerk.actors.historian.days import day_name
+from tagwerk.actors.historian.hot import DAY_NS
+from tagwerk.actors.historian.logic.intake import DiskLevel, disk_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tagwerk.actors.historian.store import Store
 
-DELETE_ROWS: Final = 5_000
-"""Rows deleted in one transaction, about 20 ms."""
-
-LOOK_TAGS: Final = 2_000
-"""Tags without old rows that are passed in one turn, about 20 ms."""
-
-SWEEP_S: Final = 3_600.0
-"""Time from the end of one search for old rows to the next."""
-
 DISK_LOOK_S: Final = 10.0
-NS_PER_DAY: Final = 86_400 * 1_000_000_000
-_NS: Final = 1_000_000_000
+KEPT_DAYS: Final = 7
+"""A full disk does not take the last days, whoever has filled it; a shorter retention does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A day that was removed, and how many samples with it."""
+
+    date: str
+    rows: int
 
 
 @final
-class Upkeep:
-    """Does one slice a turn; its owner gives it a turn once a second, and more often while there is more to do.
+class Retention:
+    """Removes whole days.
 
     Args:
         store: The store.
-        retention_days: Age in days at which rows are deleted; None for never.
-        recent_rows: Rows in `recent` at which they are moved.
+        retention_days: Age in days at which samples are removed; None: never.
     """
 
-    def __init__(self, store: Store, retention_days: float | None, recent_rows: int = RECENT_ROWS) -> None:
+    def __init__(self, store: Store, retention_days: float | None) -> None:
         self._store = store
-        self._keep_ns = None if retention_days is None else int(retention_days * NS_PER_DAY)
-        self._recent_rows = recent_rows
-        self._slices: deque[int] = deque()
-        self._moved_tag = -1
-        self._swept_tag: int | None = None
-        self._next_sweep_ns = 0
+        self._keep_ns = None if retention_days is None else int(retention_days * DAY_NS)
 
-    @property
-    def sweeping(self) -> bool:
-        """True in the middle of a search for old rows: `sweep` again soon."""
-        return self._swept_tag is not None
-
-    @property
-    def moving(self) -> bool:
-        """True if recent rows wait to be moved: `move` again soon."""
-        return bool(self._slices) or self._store.recent_rows >= self._recent_rows
-
-    def move(self) -> None:
-        """Move one slice of recent rows. What arrives meanwhile for tags that were passed waits for the next round."""
-        if not self._slices:
-            self._plan()
-        last_tag = self._slices.popleft()
-        with self._store.transaction():
-            self._store.move(self._moved_tag, last_tag)
-        self._moved_tag = last_tag
-
-    def _plan(self) -> None:
-        self._slices.extend(self._store.slices())
-        self._moved_tag = -1
-
-    def sweep(self, now_ns: int, mono_ns: int) -> int:
-        """Delete one slice of what is older than the retention.
+    def expire(self, now_ns: int) -> Dropped | None:
+        """Remove the oldest day if all of it is too old.
 
         Args:
-            now_ns: The wall time, UTC, ns since 1970.
-            mono_ns: The monotonic time in ns.
-
-        Returns:
-            How many rows were deleted.
+            now_ns: The time, ns since 1970.
         """
-        if self._keep_ns is None or mono_ns < self._next_sweep_ns:
-            return 0
-        before_ns = now_ns - self._keep_ns
-        if self._swept_tag is None:
-            self._swept_tag = -1
-            if not self.moving:
-                self._plan()  # old rows of a quiet plant lie in `recent` still
-        if self.moving:
-            return 0
-        with self._store.transaction():
-            deleted = self._delete(before_ns)
-        if not self.sweeping:
-            self._next_sweep_ns = mono_ns + int(SWEEP_S * _NS)
-        return deleted
+        return None if self._keep_ns is None else self._drop_before(now_ns - self._keep_ns)
 
-    def _delete(self, before_ns: int) -> int:
-        deleted = 0
-        while self._swept_tag is not None and deleted < DELETE_ROWS:
-            tag, looked = self._store.next_old(self._swept_tag, before_ns, LOOK_TAGS)
-            if tag is None:
-                self._swept_tag = None if looked < 0 else looked
-                break
-            left = DELETE_ROWS - deleted
-            of_tag = self._store.delete_before(tag, before_ns, left)
-            self._swept_tag = tag if of_tag < left else tag - 1
-            deleted += of_tag
-        return deleted
+    def make_room(self, now_ns: int) -> Dropped | None:
+        """Remove the oldest day, for the disk is full; None if there is none but the last `KEPT_DAYS`."""
+        keep_ns = KEPT_DAYS * DAY_NS
+        return self._drop_before(now_ns - (keep_ns if self._keep_ns is None else min(keep_ns, self._keep_ns)))
+
+    def _drop_before(self, before_ns: int) -> Dropped | None:
+        oldest = self._store.oldest_day()
+        if oldest is None or (oldest.day + 1) * DAY_NS > before_ns:
+            return None
+        return Dropped(day_name(oldest.day), self._store.drop(oldest.day))
 
 
 @final

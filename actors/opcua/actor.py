@@ -26,6 +26,7 @@ from tagwerk.protocols.errors import ConfigError, Refused, RefusedCode
 from tagwerk.protocols.message import Message, Refusal
 from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.tags import DropLease, HoldLease, SetOutput, TagDef, TagWritten
+from tagwerk.runtime import levels
 from tagwerk.runtime.actor import AsyncActor, Later, Sender
 from tagwerk.runtime.context import ActorContext
 from tagwerk.runtime.outbox import Outbox
@@ -212,6 +213,8 @@ class OpcuaLink(AsyncActor):
         )  # fmt: skip
         for number, value in enumerate(row):
             self.context.slot.write_counter(number, value)
+        level = {None: levels.LINK_UNKNOWN, True: levels.LINK_UP, False: levels.LINK_DOWN}[self._link.connected]
+        self.context.slot.write_counter(levels.LINK_COUNTER, level)
 
     def _refused(self, handle: int, code: str) -> None:
         if (handle, code) not in self._told_refused:  # once each: a batch comes ten times a second

@@ -21,7 +21,7 @@ from tagwerk.actors.opcua.certificate import pin_hint, pin_server, secure
 from tagwerk.actors.opcua.device import DeviceEvents, Interval, Reading
 from tagwerk.actors.opcua.logic.items import CHUNK_ITEMS
 from tagwerk.actors.opcua.nodeids import BAD_NODE_ID_INVALID, Namespaces
-from tagwerk.actors.opcua.notification import Published, read_published
+from tagwerk.actors.opcua.notification import Published, read_published, read_republished
 from tagwerk.actors.opcua.security import Security
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import DeviceGone, RemoteProtocolError, Unknown
@@ -35,6 +35,8 @@ CLOSE_LIMIT_S: Final = 0.5
 CLOSE_FRESH_NS: Final = 1_200_000_000  # a server that was silent for longer gets no goodbye: it would not answer
 KEEPALIVE_S: Final = 1.0
 PUBLISH_REQUESTS: Final = 2  # one on its way back while the other waits on the server; more irritates small servers
+REPUBLISH_LIMIT: Final = 100  # notifications in one gap; past that everything is read instead
+LAST_SEQUENCE: Final = 0xFFFF_FFFF
 NOTIFICATIONS_LIMIT: Final = 5_000  # values in one response: what is read without a pause
 
 _log = logging.getLogger(__name__)
@@ -67,6 +69,8 @@ class UaDevice:
         self._sequence = 0
         self._acknowledge: list[tuple[int, int]] = []
         self._loops = 0
+        self._order = asyncio.Lock()
+        self._monitored: dict[int, int] = {}
         self._last_publish_ns = 0
         self._last_sign_ns = 0
         self._interval: Interval | None = None
@@ -123,7 +127,7 @@ class UaDevice:
             status: list[int] = []
             for start in range(0, len(items), CHUNK_ITEMS):
                 status += await self._create_items(items[start : start + CHUNK_ITEMS])
-        except mends.FAILURES as error:
+        except mends.NONSENSE as error:
             raise DeviceGone(mends.reason(error)) from error
         return status
 
@@ -133,7 +137,7 @@ class UaDevice:
         try:
             for start in range(0, len(nodes), CHUNK_ITEMS):
                 readings += await self._read_chunk(nodes[start : start + CHUNK_ITEMS])
-        except mends.FAILURES as error:
+        except mends.NONSENSE as error:
             raise DeviceGone(mends.reason(error)) from error
         return readings
 
@@ -155,7 +159,7 @@ class UaDevice:
             self._signed()
         except UaStatusCodeError:
             return ""  # there is no such node (yet)
-        except mends.FAILURES as error:
+        except mends.NONSENSE as error:
             raise DeviceGone(mends.reason(error)) from error
         self._types[node] = name
         return name
@@ -182,14 +186,14 @@ class UaDevice:
             return int(response.Results[0].value)
         except UaStatusCodeError as error:
             return int(error.code)
-        except (*mends.FAILURES, IndexError) as error:
+        except mends.NONSENSE as error:
             raise Unknown(f"the write was sent, and no answer came: {mends.reason(error)}") from error
 
     async def probe(self) -> None:
         """Ask for a sign of life; see `Device.probe`."""
         try:
             await self._read_values([ua.NodeId(ua.Int32(ObjectIds.Server_ServerStatus_State))], PROBE_LIMIT_S)
-        except mends.FAILURES as error:
+        except mends.NONSENSE as error:
             raise DeviceGone(mends.reason(error)) from error
 
     async def close(self) -> None:
@@ -234,9 +238,8 @@ class UaDevice:
         try:
             while True:
                 await asyncio.sleep(self._client.secure_channel_timeout / 1000 * 0.75)
-                await self._client.open_secure_channel(renew=True)
-                self._client.uaclient.revolve_security_token()
-        except mends.FAILURES as error:
+                await mends.renew_channel(self._client)
+        except mends.NONSENSE as error:
             self._lose(f"the channel could not be renewed: {mends.reason(error)}")
 
     async def _learn_namespaces(self) -> None:
@@ -305,6 +308,7 @@ class UaDevice:
             message.Parameters.ItemsToCreate.append(mends.item_request(nodeid, number, self._config))
         if not asked:
             return status
+        await self._delete_items([self._monitored.pop(items[place][0], 0) for place in asked])
         try:
             data = await mends.request(self._client, message, REQUEST_LIMIT_S)
         except BadTooManyOperations:
@@ -317,10 +321,20 @@ class UaDevice:
         self._signed()
         for place, result in zip(asked, response.Results, strict=True):
             status[place] = int(result.StatusCode.value)
+            if result.StatusCode.is_good():
+                self._monitored[items[place][0]] = int(result.MonitoredItemId)
             if result.StatusCode.is_good() and self._interval is not None:
                 granted = (result.RevisedSamplingInterval / 1000, int(result.RevisedQueueSize))
                 self._interval = Interval(self._interval.publish_s, self._interval.keepalive_s, *granted)
         return status
+
+    async def _delete_items(self, monitored: Sequence[int]) -> None:
+        """Of a node that is asked for anew nothing old may go on. A server that has it no more says so: good."""
+        message = ua.DeleteMonitoredItemsRequest()
+        message.Parameters.SubscriptionId = ua.IntegerId(self._subscription or 0)
+        message.Parameters.MonitoredItemIds = [ua.IntegerId(number) for number in monitored if number]
+        if message.Parameters.MonitoredItemIds:
+            await mends.request(self._client, message, REQUEST_LIMIT_S)
 
     async def _publish(self) -> None:
         """One of the publish requests that are always out: send, take the answer, send again."""
@@ -335,7 +349,7 @@ class UaDevice:
                 if self._loops == 0:
                     self._lose(mends.reason(error))
                 return
-            except mends.FAILURES as error:
+            except mends.NONSENSE as error:
                 self._lose(mends.reason(error))
                 return
             received_ns = time.time_ns()
@@ -346,19 +360,52 @@ class UaDevice:
             except RemoteProtocolError as error:
                 self._events.on_gap(str(error))
                 continue
-            if published.subscription == self._subscription and not self._over:
-                self._take(published, received_ns)
+            if published.subscription == self._subscription:
+                async with self._order:
+                    await self._take(published, received_ns)
 
-    def _take(self, published: Published, received_ns: int) -> None:
+    async def _take(self, published: Published, received_ns: int) -> None:
+        if self._over:
+            return
         if published.status:
             self._lose(f"the server ended the subscription: {q.name_of(published.status[0])}")
             return
-        if published.keepalive:
-            return
-        expected = self._sequence % 0xFFFF_FFFF + 1  # after 2^32 - 1 comes 1 (Part 4, 7.7)
+        expected = self._sequence % LAST_SEQUENCE + 1  # after 2^32 - 1 comes 1 (Part 4, 7.7)
         missed = self._sequence != 0 and published.sequence != expected
+        if published.keepalive:
+            # It names the next one. Some servers name another, older one: nothing is missing then.
+            if missed and 0 < published.sequence - expected <= REPUBLISH_LIMIT:
+                self._sequence = published.sequence - 1
+                await self._fetch(expected, published.sequence)
+            return
         self._sequence = published.sequence
+        if missed:
+            await self._fetch(expected, published.sequence)
         self._acknowledge.append((published.subscription, published.sequence))
         self._events.on_data(published.runs, received_ns)
-        if missed:
-            self._events.on_gap(f"notification {published.sequence} came where {expected} was expected")
+
+    async def _fetch(self, first: int, end: int) -> None:
+        """Ask for the notifications from `first` to before `end` again, each once; without them all values are read."""
+        text = f"notification {end} came where {first} was expected"
+        if not 0 < end - first <= REPUBLISH_LIMIT:
+            self._events.on_gap(text)
+            return
+        for number in range(first, end):
+            try:
+                data = await mends.republish(self._client, self._subscription or 0, number, REQUEST_LIMIT_S)
+                again = read_republished(data, mends.odd_variant)
+            except UaStatusCodeError as error:
+                self._events.on_gap(f"{text}: {mends.reason(error)}")
+                return
+            except (*mends.NONSENSE, RemoteProtocolError) as error:
+                self._lose(mends.reason(error))
+                return
+            self._signed()
+            if again.sequence != number or again.keepalive:  # a lax server gives an empty one instead of a no
+                self._events.on_gap(f"{text}, and the server has it no more")
+                return
+            self._events.on_data(again.runs, time.time_ns())
+            self._acknowledge.append((self._subscription or 0, number))
+        _log.info(
+            "%s: %d notifications were lost, and came when they were asked for again", self._config.url, end - first
+        )

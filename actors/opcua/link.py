@@ -6,19 +6,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Final, Protocol, final
-
-import numpy as np
+from typing import Final, final
 
 from tagwerk.actors.opcua.device import Device, DeviceMaker, Reading
-from tagwerk.actors.opcua.logic.columns import Run, translate
-from tagwerk.actors.opcua.logic.echoes import Echoes
+from tagwerk.actors.opcua.front import Front, LinkCounts, Sink
+from tagwerk.actors.opcua.logic.columns import Run
 from tagwerk.actors.opcua.logic.items import CHUNK_ITEMS, ItemTable
 from tagwerk.actors.opcua.logic.retry import item_delay_s, reconnect_delay_s
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import DeviceGone, NotSent, Unknown
-from tagwerk.protocols.samples import Samples
 from tagwerk.protocols.tags import TagDef
 from tagwerk.runtime.clock import Clock
 from tagwerk.runtime.plantfile_models import OpcuaConfig
@@ -29,29 +25,9 @@ START_GRACE_S: Final = 1.0
 CHECK_S: Final = 0.25
 PROBE_AFTER_S: Final = 0.5
 STOOD_STILL_S: Final = 0.5
+COMPARE_S: Final = 60.0
+COMPARE_GRACE_S: Final = 1.0
 """The server is asked for a sign of life after 0.5 s of silence and has 1 s: its end is seen within 1.75 s."""
-
-
-class Sink(Protocol):
-    """Where samples go: the `Outflow`, or a list in a test."""
-
-    def begin_session(self) -> None:
-        """A birth: the next sample of each tag is current, whatever its time."""
-        ...
-
-    def publish(self, samples: Samples) -> None:
-        """Take a batch."""
-        ...
-
-
-@dataclass(slots=True)
-class LinkCounts:
-    """What happened so far."""
-
-    values: int = 0
-    overflows: int = 0
-    gaps: int = 0
-    connects: int = 0
 
 
 @final
@@ -75,33 +51,35 @@ class Link:
         self._config = config
         self._items = items
         self._make = make
-        self._sink = sink
         self._clock = clock
         self._chance = chance
         self._log = log
         self._lost: asyncio.Future[str] | None = None
         self._said = ""
-        self._down_since_ns = 0
-        self._marks: list[asyncio.TimerHandle] = []
+        self._is_up: bool | None = None
         self._again = asyncio.Event()
         self._served = False
-        self._echoes = Echoes()
         self.counts = LinkCounts()
+        self._front = Front(config.time, items, sink, clock, self.counts)
+        self.compare_s = COMPARE_S
+        """How often all nodes are read, to find what the server did not tell."""
         self.device: Device | None = None
         """The session that serves; None while not connected."""
         self.on_connection: Callable[[bool, str], None] | None = None
-        """Told when a session begins to serve (True), and when it is lost (False), with the reason."""
+        """Told once a change: a session serves (True); it is lost, or there is none at the start (False, reason)."""
         self.first_act: Callable[[], Awaitable[None]] | None = None
         """Started before anything else in each session: the safe values that are due."""
+
+    @property
+    def connected(self) -> bool | None:
+        """Whether a session serves; None as long as it may still be the first one that comes up."""
+        return self._is_up
 
     # --- what the device says ---
 
     def on_data(self, runs: Sequence[Run], received_ns: int) -> None:
         """One publish response becomes at most one batch a type."""
-        for batch in self._translated(runs, received_ns):
-            news = self._echoes.notified(batch)
-            if len(news):
-                self._publish(news)
+        self._front.hear(runs, received_ns)
 
     def on_gap(self, reason: str) -> None:
         """Something was missed: everything is read again."""
@@ -120,40 +98,44 @@ class Link:
             self._lost.set_exception(error)
 
     def read_all_again(self) -> None:
-        """Batches of ours were dropped: what is current in the shards is older than what is here."""
+        """What is current in the shards may be older than what is here, or nothing at all."""
+        self._items.forget_shown()
         self._again.set()
 
     def take_reading(self, tag: TagDef, reading: Reading) -> None:
         """A value that was read back after a write, as a sample."""
-        for batch in self._taken([self._items.number_of[tag.handle]], [reading]):
-            news = self._echoes.read_back(batch)
-            if len(news):
-                self._publish(news)
+        self._front.read_back(self._items.number_of[tag.handle], reading)
 
     def writing(self, tag: TagDef) -> AbstractContextManager[None]:
         """Around a write and the reading that follows it: the two of it that come are one sample."""
-        return self._echoes.writing(tag.handle)
+        return self._front.echoes.writing(tag.handle)
 
     # --- the life of the link ---
 
     async def run(self) -> None:
         """Connect and serve, again and again."""
         loop = asyncio.get_running_loop()
-        grace = loop.call_later(START_GRACE_S, self._down, self._clock.now_ns())
+        grace = loop.call_later(START_GRACE_S, self._not_there, self._clock.now_ns())
         failures = 0
         try:
             while True:
                 device = self._make(self)
                 self._lost = loop.create_future()
+                session = loop.create_task(self._session(device, failures))
                 try:
-                    failures = await self._session(device, failures)
+                    # Not awaited itself: below Python 3.13 a TaskGroup forgets a cancellation that comes in the moment
+                    # when its tasks fail (cpython #116720), and this loop would go on for ever.
+                    await asyncio.wait({session})
+                    failures = session.result()
                 finally:
+                    session.cancel()
+                    await asyncio.gather(session, return_exceptions=True)
                     self.device = None
                     await self._close(device)
                 await asyncio.sleep(reconnect_delay_s(failures, self._chance()))
         finally:
             grace.cancel()
-            self._unmark()
+            self._front.unmark()
 
     async def _session(self, device: Device, failures: int) -> int:
         """One connection from its birth to its loss. Returns the number of failures in a row."""
@@ -162,7 +144,7 @@ class Link:
                 await device.connect()
         except (DeviceGone, TimeoutError) as error:
             self._say(f"cannot connect to {self._config.url}: {str(error) or 'no answer in time'}")
-            self._down(self._clock.now_ns())
+            self._front.down(self._clock.now_ns())
             return failures + 1
         self.counts.connects += 1
         self.device = device
@@ -177,28 +159,28 @@ class Link:
             reasons = sorted({str(error) for error in _leaves(errors)})
         self.device = None
         self._items.forget_session()
-        self._echoes.forget()
+        self._front.echoes.forget()
         silent_ns = self._clock.mono_ns() - device.last_sign_ns
         reason = "; ".join(reasons)
         self._say(f"lost {self._config.url}: {reason}")
-        if self._served and self.on_connection is not None:
-            self.on_connection(False, reason)
-        self._down(self._clock.now_ns() - max(0, silent_ns))
+        self._tell(up=False, reason=reason)
+        self._front.down(self._clock.now_ns() - max(0, silent_ns))
         return 1 if self._served else failures + 1
 
     async def _serve(self, device: Device) -> None:
         """The birth, safe values before all else, the data; and then what goes on as long as the session lives."""
-        self._sink.begin_session()
+        self._front.begin()
         self._again.clear()
         if self.first_act is not None:
             await self.first_act()
         await self._subscribe(device)
         self._served = True
-        self._unmark()
+        self._front.unmark()
         self._connected(device)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_asking(device))
             group.create_task(self._keep_reading(device))
+            group.create_task(self._keep_comparing(device))
             if self._config.watchdog:
                 group.create_task(self._toggle(device))
 
@@ -232,7 +214,7 @@ class Link:
             part = missing[start : start + CHUNK_ITEMS]
             refused = self._items.answered(part, await device.subscribe(part), self._clock.now_ns())
             if refused is not None:
-                self._publish(refused)
+                self._front.mark(refused)
 
     async def _keep_asking(self, device: Device) -> None:
         """Nodes that the server does not have (yet) are asked for again, for ever: it may still be loading them."""
@@ -260,8 +242,31 @@ class Link:
             for start in range(0, len(watched), CHUNK_ITEMS):
                 part = watched[start : start + CHUNK_ITEMS]
                 readings = await device.read([node for _, node in part])
-                for batch in self._taken([number for number, _ in part], readings):
-                    self._publish(batch)
+                for batch in self._front.taken([number for number, _ in part], readings):
+                    self._front.publish(batch)
+
+    async def _keep_comparing(self, device: Device) -> None:
+        """Now and then: read all watched nodes, a part at a time. A server may lose a watched node, and say nothing."""
+        while True:
+            await asyncio.sleep(self.compare_s * (0.75 + 0.25 * self._chance()))
+            watched = self._items.watched
+            for start in range(0, len(watched), CHUNK_ITEMS):
+                await self._compare(device, watched[start : start + CHUNK_ITEMS])
+
+    async def _compare(self, device: Device, part: Sequence[tuple[int, str]]) -> None:
+        turns = self._items.turns
+        readings = await device.read([node for _, node in part])
+        interval = device.interval
+        await asyncio.sleep(COMPARE_GRACE_S + (2 * (interval.publish_s + interval.sample_s) if interval else 0.0))
+        for batch in self._front.taken([number for number, _ in part], readings):
+            untold = self._items.untold(batch, turns)
+            if not len(untold):
+                continue
+            self.counts.gaps += 1
+            names = [self._items.by_handle[handle].name for handle in untold.tags.tolist()]
+            self._say(f"the server does not tell of {len(names)} nodes that it gives; asked again: {names[0]}, ...")
+            self._front.publish(untold)
+            self._items.mistrust(untold)
 
     async def _toggle(self, device: Device) -> None:
         """Show the PLC that this link lives."""
@@ -286,49 +291,23 @@ class Link:
         except TimeoutError:
             self._log.error("%s: closing the connection took too long", self._config.url)
 
-    # --- what the tags show ---
+    # --- what is told ---
 
-    def _translated(self, runs: Sequence[Run], received_ns: int) -> list[Samples]:
-        translated = translate(runs, self._items.columns, self._config.time, received_ns)
-        self.counts.overflows += translated.overflows
-        self.counts.values += sum(map(len, translated.batches))
-        return translated.batches
+    def _not_there(self, since_ns: int) -> None:
+        """The start: there is no connection, and the attempt to make one goes on."""
+        if self.device is None and self._is_up is None:
+            self._tell(up=False, reason=self._said or f"no answer from {self._config.url} yet")
+            self._front.down(since_ns)
 
-    def _publish(self, batch: Samples) -> None:
-        self._items.seen(batch)
-        self._sink.publish(batch)
-
-    def _taken(self, numbers: Sequence[int], readings: Sequence[Reading]) -> list[Samples]:
-        run = Run(
-            np.array(numbers, np.uint32),
-            [reading.value for reading in readings],
-            np.array([reading.status for reading in readings], np.uint32),
-            np.array([reading.source_ns for reading in readings], np.int64),
-            np.array([reading.server_ns for reading in readings], np.int64),
-        )
-        return self._translated([run], self._clock.now_ns())
-
-    def _down(self, since_ns: int) -> None:
-        """All tags turn Bad with the time of the loss, each after its `hold_s`; once, until data flows again."""
-        if self._marks or self.device is not None or self._down_since_ns:
-            return
-        self._down_since_ns = since_ns
-        loop = asyncio.get_running_loop()
-        for hold_s in self._items.holds_s():
-            self._marks.append(loop.call_later(hold_s, self._mark, hold_s, since_ns))
-
-    def _mark(self, hold_s: float, since_ns: int) -> None:
-        self._publish(self._items.loss(hold_s, since_ns))
-
-    def _unmark(self) -> None:
-        for mark in self._marks:
-            mark.cancel()
-        self._marks.clear()
-        self._down_since_ns = 0
+    def _tell(self, *, up: bool, reason: str) -> None:
+        """One event a change, however often it is tried meanwhile."""
+        if up != self._is_up:
+            self._is_up = up
+            if self.on_connection is not None:
+                self.on_connection(up, reason)
 
     def _connected(self, device: Device) -> None:
-        if self.on_connection is not None:
-            self.on_connection(True, "")
+        self._tell(up=True, reason="")
         missing = len(self._items.missing)
         text = f"connected to {self._config.url}: {len(self._items.watched)} nodes"
         if missing:

@@ -69,12 +69,27 @@ def read_published(data: bytes, odd: Odd) -> Published:
         raise RemoteProtocolError(f"publish response cannot be read: {error}") from error
 
 
+def read_republished(data: bytes, odd: Odd) -> Published:
+    """Read the parameters of a RepublishResponse (what follows its header). It does not say of which subscription.
+
+    Raises:
+        RemoteProtocolError: It is cut short, or not one.
+    """
+    try:
+        return _message(data, 0, odd, subscription=0, more=False)
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
+        raise RemoteProtocolError(f"republish response cannot be read: {error}") from error
+
+
 def _read(data: bytes, odd: Odd) -> Published:
     subscription, numbers = struct.unpack_from("<Ii", data, 0)
     pos = 8 + 4 * max(0, numbers)
-    more = data[pos] != 0
-    sequence, _published, parts = struct.unpack_from("<Iqi", data, pos + 1)
-    pos += 17
+    return _message(data, pos + 1, odd, subscription, more=data[pos] != 0)
+
+
+def _message(data: bytes, pos: int, odd: Odd, subscription: int, *, more: bool) -> Published:
+    sequence, _published, parts = struct.unpack_from("<Iqi", data, pos)
+    pos += 16
     runs: list[Run] = []
     status: list[int] = []
     for _ in range(max(0, parts)):

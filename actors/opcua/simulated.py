@@ -46,6 +46,12 @@ class SimulatedServer:
     """It answers nothing, and closes nothing."""
     forgets_answers: bool = False
     """It does what is written, and dies before it answers."""
+    dies_after_subscribe: bool = False
+    """It tells the first values, and dies before it says that it will."""
+    subscribing_s: float = 0.0
+    """How long it takes over the answer to `subscribe`."""
+    answering_s: float = 0.0
+    """How long it takes over the answer to a write that it has done."""
     writes: list[tuple[str, Value]] = field(default_factory=list[tuple[str, Value]])
     """Every write that reached it, in order."""
     devices: list[SimulatedDevice] = field(default_factory=list["SimulatedDevice"])
@@ -60,6 +66,11 @@ class SimulatedServer:
         held.value, held.status, held.time_ns = value, status, time_ns or self.clock.now_ns()
         for device in list(self.devices):
             device.notify(node)
+
+    def forget_item(self, node: str) -> None:
+        """Watch a node for nobody any more, and say nothing."""
+        for device in self.devices:
+            device.forget_item(node)
 
     def die(self) -> None:
         """Drop all connections and take none."""
@@ -113,10 +124,14 @@ class SimulatedDevice:
         status: list[int] = []
         for number, node in items:
             status.append(0 if node in self._server.nodes else q.BAD_NODE_ID_UNKNOWN)
-            if status[-1] == 0:
-                self._items.setdefault(node, []).append(number)
+            if status[-1] == 0 and number not in self._items.setdefault(node, []):
+                self._items[node].append(number)
         for _, node in items:
             self.notify(node)
+        if self._server.dies_after_subscribe:
+            self._server.die()
+        await asyncio.sleep(self._server.subscribing_s)
+        await self._answer()
         return status
 
     async def read(self, nodes: Sequence[str]) -> list[Reading]:
@@ -148,6 +163,7 @@ class SimulatedDevice:
         try:
             if self._server.forgets_answers:
                 self._server.die()
+            await asyncio.sleep(self._server.answering_s)
             await self._answer()
         except DeviceGone as error:
             raise Unknown(str(error)) from error
@@ -179,6 +195,10 @@ class SimulatedDevice:
             np.zeros(count, np.int64),
         )
         self._events.on_data([run], self._server.clock.now_ns())
+
+    def forget_item(self, node: str) -> None:
+        """It is watched no more."""
+        self._items.pop(node, None)
 
     def lose(self, reason: str) -> None:
         """The connection breaks."""

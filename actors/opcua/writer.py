@@ -67,10 +67,13 @@ class Writer:
         """
         if self.waiting >= WAITING_LIMIT:
             return WriteNotSent(f"{WAITING_LIMIT} writes wait already")
+        device = self._device()
+        if device is None:
+            return WriteNotSent("the link is not connected")
         self.waiting += 1
         try:
             async with self._turns.setdefault(tag.handle, asyncio.Lock()):
-                return await self._write(tag, value, deadline_ns, check)
+                return await self._write(device, tag, value, deadline_ns, check)
         except Refused as error:
             return Refusal(error.code, error.message, tag.name)
         except (NotSent, DeviceGone) as error:
@@ -81,12 +84,9 @@ class Writer:
             self.waiting -= 1
 
     async def _write(
-        self, tag: TagDef, value: float | int | bool | str, deadline_ns: int, check: Callable[[], None]
+        self, device: Device, tag: TagDef, value: float | int | bool | str, deadline_ns: int, check: Callable[[], None]
     ) -> Message:
-        device = self._device()
-        if device is None:
-            raise NotSent("the link is not connected")
-
+        # The device of the moment when it was asked for: what waited for its turn is not for another session.
         def may_send() -> None:
             if deadline_ns and self._clock.mono_ns() >= deadline_ns:
                 raise NotSent("its time was over before it could be sent")

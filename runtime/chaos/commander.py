@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tagwerk.protocols.errors import NotSent, Refused, TagwerkError, Unknown
+from tagwerk.protocols.errors import NotJournaled, NotSent, Refused, TagwerkError, Unknown
 from tagwerk.protocols.machines import SendEvent
 from tagwerk.runtime.attach import Plant
 from tagwerk.runtime.chaos.commands import COMMAND, MACHINE, NOT_SENT, REFUSED, SECOND_NS, TAKEN, UNKNOWN
@@ -66,6 +66,8 @@ class Commander:
         os.write(self._file, b"A %d %d\n" % (self._number, deadline_ns))
         try:
             self._plant.write(COMMAND_TAG, float(self._number), timeout_s=TIMEOUT_S, reason="chaos")
+            outcome = TAKEN
+        except NotJournaled:  # the device has it; history has not
             outcome = TAKEN
         except Refused:
             outcome = REFUSED

@@ -33,8 +33,11 @@ COMMANDS: Final = MappingProxyType(
         "events": "events",
         "machine": "machines",
         "opcua": "opcua",
+        "order": "order",
+        "engine": "engine",
         **dict.fromkeys(("restart", "revive"), "plant"),
         "deadletters": "events",
+        "bench": "bench",
         "chaos": "chaos",
     }
 )

@@ -85,7 +85,7 @@ def chaos(
     given = secrets.randbelow(SEED_LIMIT) if seed is None else seed
     named = ALL not in [word.strip() for word in kill.split(",")]
     order = Order(path, plant is None or _is_example(plant), minutes * 60, given, rate, names, named)
-    with _interruptible():
+    with interruptible():
         verdict = _carry_out(order, _progress(session.json))
     if session.json:
         output.json_line(verdict.as_json())
@@ -139,7 +139,7 @@ def _is_example(plant: Path) -> bool:
 
 
 @contextmanager
-def _interruptible() -> Generator[None]:
+def interruptible() -> Generator[None]:
     """SIGTERM and SIGHUP end a run as Ctrl-C does: nothing may be left of it."""
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored: somebody said nohup

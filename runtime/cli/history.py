@@ -130,9 +130,10 @@ def samples(plant: Plant, tag: TagDef, wanted: Wanted) -> Iterator[TagValue]:
     Raises:
         Unavailable: The historian does not answer.
     """
-    after, left, warned = 0, wanted.limit, False
+    after, skip, left, warned = 0, 0, wanted.limit, False
     while True:
-        question = h.GetHistory(tag.handle, wanted.start_ns, wanted.end_ns, left, after, wanted.bounds, wanted.newest)
+        span = (wanted.start_ns, wanted.end_ns)
+        question = h.GetHistory(tag.handle, *span, left, after, wanted.bounds, wanted.newest, skip)
         page = plant.query("historian/0", question, h.HistoryPage)
         if page.behind and not warned:
             warned = True
@@ -145,7 +146,7 @@ def samples(plant: Plant, tag: TagDef, wanted: Wanted) -> Iterator[TagValue]:
         left -= count
         if page.next_after is None or (wanted.limit and left <= 0):
             return
-        after = page.next_after
+        after, skip = page.next_after, page.skip
 
 
 def _rows(tag: TagDef, column: Any, stamps: list[int], codes: list[int]) -> Iterator[TagValue]:

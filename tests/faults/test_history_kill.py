@@ -10,14 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tagwerk.actors.historian import sealing, store as history
+from tagwerk.actors.historian import sealing
+from tagwerk.actors.historian import store as history
 from tagwerk.actors.historian.hot import DAY_NS
 from tagwerk.actors.historian.logic.arrived import Arrived, of_batches
 from tagwerk.actors.historian.past import FIRST_NS, LAST_NS, Past
@@ -85,7 +86,7 @@ def go_on(store: Store, upto: int = PAGES) -> None:
 
 
 @pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
+def memory(tmp_path: Path) -> Generator[Path]:
     """A directory where a sync costs nothing, if this host has one: thousands are made here."""
     if not SHARED_MEMORY.is_dir():
         yield tmp_path
@@ -102,7 +103,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def dying_at(step: int, count: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def dying_at(step: int, count: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     """From the given step on nothing reaches the disk any more."""
 
     def check() -> None:
@@ -130,7 +131,10 @@ def dying_at(step: int, count: Callable[[], int], monkeypatch: pytest.MonkeyPatc
         yield
 
 
-def test_a_kill_between_any_two_steps_loses_and_doubles_nothing(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.long)])
+def test_a_kill_between_any_two_steps_loses_and_doubles_nothing(
+    memory: Path, monkeypatch: pytest.MonkeyPatch, stride: int
+) -> None:
     steps = 0
 
     def count() -> int:
@@ -145,13 +149,11 @@ def test_a_kill_between_any_two_steps_loses_and_doubles_nothing(memory: Path, mo
         assert content(whole) == expected(PAGES)
         whole.close()
     assert total > 300
-    print("STEPS", total)
-    for step in range(1, total, 7):  # the sizes are such that each statement is met, over the rounds of the journal
+    for step in range(1, total, stride):
         steps = 0
         directory = memory / "dead"
         with dying_at(step, count, monkeypatch), pytest.raises(Killed):
-            store = Store(directory)
-            go_on(store)
+            go_on(Store(directory))
         shutil.copytree(directory, memory / "after")  # what is on the disk now is what the next process finds
         after = Store(memory / "after")
         taken = after.catalog.position("cvt/0")

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from full_disk import FullDisk, use_full_disk
 
 from tagwerk.actors.events.actor import Events
 from tagwerk.actors.historian import actor as historian_actor
@@ -23,6 +24,7 @@ from tagwerk.runtime import definitions
 from tagwerk.runtime.actor import Actor, Later, Outcome, Sender
 from tagwerk.runtime.clock import ManualClock
 from tagwerk.runtime.context import ActorContext
+from tagwerk.runtime.durable import Aside, DurableReader, JournalRecord
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.page import Page, PeerState
 from tagwerk.runtime.plantfile import parse
@@ -50,11 +52,12 @@ class Shard(Actor):
         if isinstance(message, ReadJournal) and not self.silent:
             after = message.after.n if message.after is not None and message.after.journal == self.journal else 0
             rest = [(n, body) for n, body in self.records if n > after]
-            page = rest[:2]
+            size = 1 if message.limit_bytes == 1 else 2
+            page = rest[:size]
             last = page[-1][0] if page else after
             hole, self.hole = self.hole, None
             bodies = tuple(body for _, body in page)
-            return JournalPage(PositionMark(self.journal, 1, last), bodies, len(rest) <= 2, 0, hole)
+            return JournalPage(PositionMark(self.journal, 1, last), bodies, len(rest) <= size, 0, hole)
         return Later() if isinstance(message, ReadJournal) else super().on_message(message, sender)
 
     def journaled(self, frame: bytes) -> None:
@@ -214,6 +217,104 @@ def test_a_hole_and_a_broken_record_become_one_event_each(rig: Rig) -> None:
         rig.start(name, cls)
     rig.turn(11.0)
     assert rig.events() == want
+
+
+def test_the_event_of_a_hole_names_both_journals(rig: Rig) -> None:
+    rig.start("events/0", Events)
+    shard: Shard = rig.start("cvt/0", Shard)
+    rig.start("historian/0", Historian)
+    shard.journaled(floats(1.0))
+    assert rig.values() == [1.0]
+    shard.journal, shard.hole = 9, (1, 1)
+    shard.records.clear()
+    shard.journaled(floats(2.0))
+    assert rig.values() == [1.0, 2.0]
+    rig.turn(1.0)
+    found = rig.ask("events/0", GetEvents())
+    assert isinstance(found, EventList)
+    (event,) = [event for _, event in found.events]
+    assert (event.kind, event.before, event.after) == ("hole", "1", "1")
+    assert f"journal {9:016x} in the place of {7:016x}" in event.reason
+
+
+def test_a_record_that_kills_twice_is_set_aside_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison = floats(666.0)
+    take = Historian.take
+
+    def take_or_die(
+        historian: Historian, shard: str, page: JournalPage, records: list[JournalRecord], aside: list[Aside]
+    ) -> None:
+        if any(record.frame == poison for record in records):
+            raise ZeroDivisionError("poison")
+        take(historian, shard, page, records, aside)
+
+    monkeypatch.setattr(Historian, "take", take_or_die)
+    rig.start("events/0", Events)
+    shard: Shard = rig.start("cvt/0", Shard)
+    shard.journaled(floats(1.0))
+    shard.journaled(poison)
+    shard.journaled(floats(2.0))
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            rig.start("historian/0", Historian)
+        rig.kill("historian/0")
+    rig.start("historian/0", Historian)
+    assert rig.values() == [1.0, 2.0]
+    rig.turn(1.0)
+    assert rig.events() == [("record_set_aside", "cvt/0", "2")]
+
+
+@pytest.mark.parametrize("body", [b"\xc1", pack([2, 0]), pack([2, 0, 0, 1, "w", 2, NOW_NS, "no bytes"])])
+def test_what_is_no_record_is_set_aside_at_once(rig: Rig, body: bytes) -> None:
+    rig.start("events/0", Events)
+    shard: Shard = rig.start("cvt/0", Shard)
+    shard.journaled(floats(1.0))
+    shard.records.append((2, body))
+    shard.journaled(floats(2.0))
+    rig.start("historian/0", Historian)
+    assert rig.values() == [1.0, 2.0]
+    rig.turn(1.0)
+    assert rig.events() == [("record_set_aside", "cvt/0", "2")]
+
+
+def test_a_commit_without_room_is_done_again_and_nothing_twice(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_full_disk(monkeypatch)
+    shard: Shard = rig.start("cvt/0", Shard)
+    rig.start("historian/0", Historian)
+    shard.journaled(floats(1.0))
+    assert rig.values() == [1.0]
+    historian = rig.running["historian/0"]
+    FullDisk.full = True
+    shard.journaled(floats(2.0))
+    rig.turn(5.0)
+    page = rig.ask("historian/0", GetHistory(1, 0, 2**62), seconds=2.5)
+    assert isinstance(page, HistoryPage)
+    assert page.behind
+    assert len(page.frames) == 1
+    assert shard.taken[-1].n == 1
+    shard.journaled(floats(3.0))
+    FullDisk.full = False
+    rig.turn(2.0)
+    assert rig.values() == [1.0, 2.0, 3.0]
+    assert shard.taken[-1].n == 3
+    assert rig.running["historian/0"] is historian
+
+
+def test_a_kill_between_commit_and_taken_doubles_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard: Shard = rig.start("cvt/0", Shard)
+    monkeypatch.setattr(DurableReader, "taken", lambda *_: None)  # as far as it comes before the kill
+    rig.start("historian/0", Historian)
+    shard.journaled(floats(1.0, 2.0))
+    assert rig.values() == [1.0, 2.0]
+    assert shard.taken == []
+    rig.kill("historian/0")
+    monkeypatch.undo()
+    monkeypatch.setattr(historian_actor, "used_pct", lambda _path: 10.0)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(rig.home.run.resolve().parent))
+    rig.start("historian/0", Historian)
+    shard.journaled(floats(3.0))
+    assert rig.values() == [1.0, 2.0, 3.0]
+    assert shard.taken[-1].n == 2
 
 
 def test_a_full_disk_stops_the_taking_and_keeps_answering(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

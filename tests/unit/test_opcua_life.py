@@ -20,7 +20,7 @@ from tagwerk.protocols.samples import Samples, ValueType
 from tagwerk.protocols.tags import DropLease, HoldLease, TagDef, TagWritten, WriteNotSent, WriteUnknown
 from tagwerk.runtime.plantfile_models import OpcuaConfig
 
-START_NS = 1_000_000_000_000
+START_NS = 1_000_000_000_000_000_000
 TAGS = [
     TagDef(1, "t", "float", 0, source="opcua/plc", node="t", writable=True),
     TagDef(2, "valve", "bool", 0, source="opcua/plc", node="valve", writable=True),
@@ -52,12 +52,14 @@ class TurnedLoop(asyncio.SelectorEventLoop):
 class LoopClock:
     def __init__(self, loop: TurnedLoop) -> None:
         self._loop = loop
+        self.step_ns = 0
+        """How far somebody set the wall clock."""
 
     def mono_ns(self) -> int:
         return round(self._loop.time() * 1e9) + 1
 
     def now_ns(self) -> int:
-        return START_NS + self.mono_ns()
+        return START_NS + self.mono_ns() + self.step_ns
 
 
 class Recorder:
@@ -106,6 +108,8 @@ class Rig:
             self.items.by_handle, self.store, self.writer, self.clock, loop.call_later, self._due, self._tell, log
         )  # fmt: skip
         self.keeper.restore()
+        self.told_links: list[bool] = []
+        self.link.on_connection = lambda up, reason: self.told_links.append(up)
         self.link.first_act = self.keeper.write_due
 
     def _tell(self, target: str, after: str, reason: str) -> None:
@@ -465,3 +469,203 @@ def test_after_an_echo_the_same_value_is_news_again() -> None:
         assert rig.sink.quality(1) == q.GOOD
 
     play(story)
+
+
+# --- marks, births, repetitions --------------------------------------------------------------------------------------
+
+
+def test_a_session_that_dies_before_it_serves_leaves_no_value_that_looks_good() -> None:
+    async def story(rig: Rig) -> None:
+        rig.server.die()
+        await until(lambda: rig.sink.quality(1) == q.BAD_NO_COMMUNICATION)
+        rig.sink.story.clear()
+        rig.server.dies_after_subscribe = True
+        rig.server.up = True
+        await until(lambda: any(kind == "FLOAT" for kind, _ in rig.sink.story))  # its first value was heard
+        assert await until(lambda: rig.sink.quality(1) == q.BAD_NO_COMMUNICATION) < 1.0
+        assert rig.told_links == [True, False]  # and the operator was told once
+
+    play(story)
+
+
+def test_a_hold_that_ends_while_a_session_begins_spares_what_it_has_heard_already() -> None:
+    async def story(rig: Rig) -> None:
+        rig.server.die()
+        await asyncio.sleep(4.0)
+
+        async def slow() -> None:  # the safe values that are due take their time
+            rig.server.put("held", 2.0)
+            await asyncio.sleep(0)
+
+        rig.link.first_act = slow
+        rig.server.subscribing_s = 3.0
+        rig.server.up = True
+        await until(lambda: rig.sink.current[3][0] == 2.0)
+        await asyncio.sleep(10)
+        assert rig.sink.quality(3) == q.GOOD
+
+    play(story)
+
+
+def test_a_value_older_than_the_mark_before_it_is_born_anew() -> None:
+    async def story(rig: Rig) -> None:
+        held = rig.server.nodes.pop("held")
+        rig.server.die()
+        rig.server.up = True
+        await until(lambda: rig.sink.quality(3) == q.BAD_NODE_ID_UNKNOWN)
+        held.time_ns = rig.clock.now_ns() - 3_000_000_000
+        rig.server.nodes["held"] = held
+        rig.sink.story.clear()
+        await until(lambda: rig.sink.quality(3) == q.GOOD)
+        assert rig.sink.story == [("born", None), ("FLOAT", [3])]
+
+    play(story)
+
+
+def test_what_is_only_repeated_is_not_published_again() -> None:
+    async def story(rig: Rig) -> None:
+        rig.sink.story.clear()
+        rig.link.on_gap("test")
+        await asyncio.sleep(1)
+        assert rig.sink.story == []
+        rig.link.read_all_again()  # but to shards that may have lost it
+        await asyncio.sleep(1)
+        assert sorted(tag for kind, tags in rig.sink.story if kind != "born" for tag in tags) == [1, 2, 3]
+
+    play(story)
+
+
+def test_a_reconnect_within_the_hold_repeats_nothing_of_the_held_tag() -> None:
+    async def story(rig: Rig) -> None:
+        before = [tags for kind, tags in rig.sink.story if kind == "FLOAT" and 3 in tags]
+        rig.server.die()
+        rig.server.up = True
+        await until(lambda: rig.link.counts.connects == 2 and rig.sink.quality(1) == q.GOOD)
+        await asyncio.sleep(1)
+        assert [tags for kind, tags in rig.sink.story if kind == "FLOAT" and 3 in tags] == before
+
+    play(story)
+
+
+def test_a_change_that_was_never_told_is_found_by_comparing_and_the_node_asked_for_anew() -> None:
+    async def story(rig: Rig) -> None:
+        rig.server.forget_item("held")
+        rig.server.put("held", 2.0)
+        assert await until(lambda: rig.sink.current[3][0] == 2.0, limit_s=70.0) > 30.0
+        assert rig.link.counts.gaps == 1
+        await until(lambda: not rig.items.missing, limit_s=12.0)
+        rig.server.put("held", 3.0)
+        await until(lambda: rig.sink.current[3][0] == 3.0, limit_s=1.0)
+        assert rig.link.counts.connects == 1
+
+    play(story)
+
+
+def test_comparing_finds_nothing_where_all_is_told() -> None:
+    async def story(rig: Rig) -> None:
+        before = len(rig.sink.story)
+        for n in range(400):
+            rig.server.put("t", float(n))
+            await asyncio.sleep(0.5)
+        assert rig.link.counts.gaps == 0
+        assert len(rig.sink.story) == before + 400
+
+    play(story)
+
+
+def test_a_server_that_was_never_there_is_told_once() -> None:
+    async def story(rig: Rig) -> None:
+        await asyncio.sleep(60)
+        assert rig.told_links == [False]
+        rig.server.up = True
+        await until(lambda: rig.told_links == [False, True])
+
+    play(story, connected=False)
+
+
+def test_a_lost_link_with_many_attempts_is_told_once() -> None:
+    async def story(rig: Rig) -> None:
+        rig.server.die()
+        await asyncio.sleep(120)
+        assert rig.told_links == [True, False]
+        assert [tags for kind, tags in rig.sink.story if kind == "QUALITY"] == [[2, 1], [3]]
+
+    play(story)
+
+
+# --- clocks ----------------------------------------------------------------------------------------------------------
+
+HOUR_NS = 3_600_000_000_000
+
+
+def test_a_plc_whose_clock_steps_back_is_marked_with_its_own_new_time_when_it_is_lost() -> None:
+    async def story(rig: Rig) -> None:
+        rig.server.put("t", 21.0, time_ns=rig.clock.now_ns() + HOUR_NS)
+        rig.server.put("t", 22.0, time_ns=rig.clock.now_ns())
+        lost_ns = rig.clock.now_ns()
+        rig.server.die()
+        await until(lambda: rig.sink.quality(1) == q.BAD_NO_COMMUNICATION)
+        assert abs(rig.sink.current[1][2] - lost_ns) < 1_000_000_000  # and not in an hour
+
+    play(story)
+
+
+def test_a_step_of_the_hosts_clock_moves_no_deadline_lease_hold_or_watch() -> None:
+    async def story(rig: Rig) -> None:
+        rig.keeper.hold(HoldLease("mash", (1,), (0.0,), 2.0))
+        for step_ns in (HOUR_NS, -2 * HOUR_NS, HOUR_NS):
+            rig.clock.step_ns += step_ns
+            await asyncio.sleep(1.0)
+            assert isinstance(rig.keeper.hold(HoldLease("mash", (1,), (0.0,), 2.0)), Done)
+            assert isinstance(await rig.write(2, True, deadline_s=1.0), TagWritten)
+        assert rig.link.counts.connects == 1
+        assert [what for what in rig.server.writes if what[0] == "t"] == []
+        rig.clock.step_ns -= HOUR_NS
+        assert 1.9 < await until(lambda: ("t", 0.0) in rig.server.writes) < 2.2
+        rig.server.hangs = True
+        rig.clock.step_ns += HOUR_NS
+        assert await until(lambda: rig.sink.quality(1) == q.BAD_NO_COMMUNICATION) < 2.0
+        rig.clock.step_ns -= HOUR_NS
+        assert 4.8 < await until(lambda: rig.sink.quality(3) == q.BAD_NO_COMMUNICATION) < 5.2
+
+    play(story)
+
+
+# --- writes and a second session -------------------------------------------------------------------------------------
+
+
+def test_a_write_that_waits_for_its_turn_is_not_for_the_next_session() -> None:
+    async def story(rig: Rig) -> None:
+        rig.server.answering_s = 0.5
+        first = asyncio.create_task(rig.write(1, 1.0))
+        second = asyncio.create_task(rig.write(1, 2.0))
+        await asyncio.sleep(0.1)
+        rig.server.die()
+        rig.server.up = True
+        await until(lambda: rig.link.counts.connects == 2)
+        assert isinstance(await second, WriteNotSent)
+        assert not isinstance(await first, WriteNotSent)
+        await asyncio.sleep(5)
+        assert rig.server.writes == [("t", 1.0)]
+
+    play(story)
+
+
+def test_a_link_that_is_stopped_in_the_moment_of_a_loss_stops() -> None:
+    loop = TurnedLoop()
+
+    async def live() -> None:
+        rig = Rig(loop)
+        life = asyncio.create_task(rig.link.run())
+        await until(lambda: rig.sink.quality(1) == q.GOOD)
+        for device in list(rig.server.devices):
+            device.lose("connection reset")
+        for _ in range(2):  # the loss is under way in its tasks
+            await asyncio.sleep(0)
+        life.cancel()
+        await until(life.done, limit_s=5.0)
+
+    try:
+        loop.run_until_complete(live())
+    finally:
+        loop.close()

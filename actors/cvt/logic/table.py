@@ -330,6 +330,10 @@ class Table:
             batches.append(self._batch(ValueType.QUALITY, at))
         return batches
 
+    def standing(self, rows: NDArray[np.intp]) -> Samples:
+        """Times and qualities of these rows, without values."""
+        return self._batch(ValueType.QUALITY, rows)
+
     def _batch(self, kind: ValueType, at: NDArray[np.intp]) -> Samples:
         values: Any = None
         if kind is ValueType.FLOAT:

@@ -35,8 +35,20 @@ _REFUSALS: Final = MappingProxyType(
         0x803C_0000: RefusedCode.OUT_OF_RANGE,  # BadOutOfRange
     }
 )
-_UNKNOWN: Final = frozenset({0x800A_0000, 0x8005_0000, 0x8085_0000})
-"""BadTimeout, BadCommunicationError, BadRequestTimeout: the server itself does not know what its device did."""
+_UNKNOWN: Final = frozenset(
+    {
+        0x8001_0000,  # BadUnexpectedError
+        0x8002_0000,  # BadInternalError: it failed on the way, and nobody knows where
+        0x8005_0000,  # BadCommunicationError
+        0x800A_0000,  # BadTimeout
+        0x802C_0000,  # BadRequestCancelledByClient
+        0x805A_0000,  # BadRequestCancelledByRequest
+        0x8084_0000,  # BadRequestInterrupted
+        0x8085_0000,  # BadRequestTimeout
+        0x808B_0000,  # BadDeviceFailure
+    }
+)
+"""The server itself does not know what its device did."""
 
 
 def check_tag(tag: TagDef, value: float | int | bool | str) -> None:

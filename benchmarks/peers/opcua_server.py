@@ -1,0 +1,47 @@
+"""An asyncua server that changes its items at a fixed pace; tagwerk's link and the plain client both read from it.
+
+    opcua_server.py PORT ITEMS PERIOD_S
+
+Every item's source time is when it was set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+
+from asyncua import Server, ua
+
+NAMESPACE = "urn:bench"
+
+
+async def serve(port: int, count: int, period_s: float) -> None:
+    """Serve until killed."""
+    server = Server()
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/")
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    await server.init()
+    space = await server.register_namespace(NAMESPACE)
+    nodes = [
+        await server.nodes.objects.add_variable(ua.NodeId(f"i{number}", space), f"i{number}", 0.0)
+        for number in range(count)
+    ]
+    async with server:
+        due = time.monotonic()
+        value = 0.0
+        while True:
+            value += 1.0
+            now = datetime.now(UTC).replace(tzinfo=None)
+            for node in nodes:
+                data = ua.DataValue(ua.Variant(value, ua.VariantType.Double), SourceTimestamp=now)
+                await server.write_attribute_value(node.nodeid, data)
+            due = max(due + period_s, time.monotonic() - period_s)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.CRITICAL)
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

@@ -7,6 +7,7 @@ transaction a commit, synced as here. Both get the same commits.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import resource
 import sqlite3
@@ -98,25 +99,30 @@ def rows(path: Path, made: list[Arrived]) -> float:
     return seq / elapsed
 
 
-def brewhouse(hours: float) -> Iterator[tuple[str, Arrived]]:
-    """What the PLC of the example shows, on change, by signal; the model runs 30 times as fast as the clock."""
+def brewhouse(hours: float) -> Iterator[Arrived]:
+    """What the tags of the example get, on change and past their deadband, while the mash is heated and rests."""
     sys.path.insert(0, str(EXAMPLE))
     from physics import Brewhouse  # type: ignore[import-not-found, unused-ignore]
     from signals import BREWHOUSE, FERMENTER  # type: ignore[import-not-found, unused-ignore]
 
+    with (EXAMPLE / "tags.csv").open() as file:
+        deadbands = {row["node"].rpartition("=")[2]: float(row["deadband"] or 0) for row in csv.DictReader(file)}
     model = Brewhouse()
+    model.mash.loop.auto = True
     kinds = {bool: ValueType.BOOL, int: ValueType.INT, float: ValueType.FLOAT, str: ValueType.STR}
-    signals = BREWHOUSE + FERMENTER
+    signals = [signal for signal in BREWHOUSE + FERMENTER if signal.node in deadbands]
     found: list[tuple[list[int], list[Any]]] = [([], []) for _ in signals]
     for scan in range(int(hours * 36_000)):
-        model.step(3.0)
+        model.mash.loop.setpoint = (52.0, 63.0, 72.0, 78.0)[scan // 900 % 4]
+        model.step(3.0)  # the PLC of the example runs 30 times as fast as the clock
         for signal, (times, values) in zip(signals, found, strict=True):
             value = signal.read(model)
-            if not values or value != values[-1]:
+            deadband = deadbands[signal.node]
+            if not values or (abs(value - values[-1]) > deadband if deadband else value != values[-1]):
                 times.append(START_NS + scan * 100_000_000)
                 values.append(value)
-    for tag, (signal, (times, values)) in enumerate(zip(signals, found, strict=True), 1):
-        yield signal.node, of_batches([make(kinds[type(values[0])], [tag] * len(times), values, times)])
+    for tag, (times, values) in enumerate(found, 1):
+        yield of_batches([make(kinds[type(values[0])], [tag] * len(times), values, times)])
 
 
 def bytes_a_sample(directory: Path, many: list[Arrived]) -> float:
@@ -216,7 +222,7 @@ def measured(seconds_rows: int, days: int, directory: Path) -> Iterator[Row]:
     yield "the line is held, p99", float(np.percentile(turns, 99)), "ms"
     yield "the line is held, longest", max(turns), "ms"
     del made, runs
-    signals = [samples for _, samples in brewhouse(2.0)]
+    signals = list(brewhouse(2.0))
     yield "signals of the brewhouse, 2 h", bytes_a_sample(directory / "brewhouse", signals), "B/sample"
     for kind in ("2 decimals", "singles"):
         yield f"white noise, {kind}", bytes_a_sample(directory / kind, noisy(kind)), "B/sample"

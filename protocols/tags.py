@@ -66,9 +66,10 @@ class TagState(Record, frozen=True):
 
 
 class TagStates(Message, frozen=True):
-    """One state a handle asked for, in order."""
+    """One state a handle asked for, in order. `live_only`: what is received now is in no journal."""
 
     states: tuple[TagState, ...]
+    live_only: bool = False
 
 
 class WriteTag(Message, frozen=True):

@@ -13,6 +13,8 @@ LINK_DOWN: Final = 2
 
 JOURNAL_COUNTER: Final = 0
 """Of a shard: how much of the journal's cap is used, in per mille."""
+JOURNAL_FULL: Final = 1_000
+"""The shard is live only."""
 JOURNAL_WARN: Final = 800
 JOURNAL_ROOM: Final = 750
 """The alarm is cleared below this, so that it does not flap."""

@@ -33,7 +33,7 @@ from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.samples import TYPE_NAMES
 from tagwerk.protocols.tags import ReadTags, TagStates
 from tagwerk.runtime import levels
-from tagwerk.runtime.actor import Actor, Later, Sender
+from tagwerk.runtime.actor import Actor, Later, Outcome, Sender
 from tagwerk.runtime.durable import LOSS, SAMPLES, Aside, DurableReader, JournalRecord, NotTaken, hole_words
 from tagwerk.runtime.states import PeerState
 
@@ -92,6 +92,7 @@ class Alarms(Actor):
         self._readers: dict[str, DurableReader] = {}
         self._events: list[Event] = []
         self._clocks: dict[int, int] = {}
+        self._looking: set[int] = set()
         self._committed_mono_ns = 0
         self._owed = _Owed()
         self._stuck_by = ""
@@ -224,8 +225,28 @@ class Alarms(Actor):
             trouble = system.Trouble.JOURNAL
             stands = self._book.state(system.alarm_name(actor, trouble)).core.active
             limit = levels.JOURNAL_ROOM if stands else levels.JOURNAL_WARN
-            full = counters[levels.JOURNAL_COUNTER] >= limit
-            system.watch_level(self._book, actor, trouble, active=full, now_ns=now_ns)
+            used = counters[levels.JOURNAL_COUNTER]
+            system.watch_level(self._book, actor, trouble, active=used >= limit, now_ns=now_ns)
+            if used >= levels.JOURNAL_FULL:
+                self._look_at_values(int(actor.partition("/")[2]))
+
+    def _look_at_values(self, shard: int) -> None:
+        """A shard that is live only journals nothing: alarms look at what it shows, as often as at the gauges."""
+        if shard not in self._looking:
+            self._looking.add(shard)
+            self._readers[f"cvt/{shard}"].catch_up(partial(self._ask_shown, shard))  # what it did journal comes first
+
+    def _ask_shown(self, shard: int) -> None:
+        self._looking.discard(shard)
+        handles = self._evaluator.handles(shard)
+        for start in range(0, len(handles), READ_LIMIT):
+            question = ReadTags(handles[start : start + READ_LIMIT])
+            self.ask(f"cvt/{shard}", question, partial(self._looked, shard), LOOK_S)
+
+    def _looked(self, shard: int, answer: Outcome) -> None:
+        # Not if it journals again meanwhile: the journal tells it all, in order. No answer: the next look asks again.
+        if isinstance(answer, TagStates) and answer.live_only:
+            self._evaluator.look(shard, answer.states, self._clocks[shard])
 
     # --- people ------------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,7 @@ def read_tags(shard: Cvt, message: ReadTags) -> TagStates:
                 names.get(int(table.owner[row]), ""),
             )
         )  # fmt: skip
-    return TagStates(tuple(states))
+    return TagStates(tuple(states), not shard.recorder.journaled)
 
 
 def view_snapshot(shard: Cvt, topic: bytes) -> ViewSnapshot:

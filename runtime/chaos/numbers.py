@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from tagwerk.protocols.errors import NotJournaled
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+APART_NS: Final = 10_000_000_000
+"""Batches that were not stored are of two stretches if they are further apart."""
 STEP_NS: Final = 1_000
 """Time between two samples of a batch."""
 SLOT_NS: Final = 500_000_000
@@ -107,6 +111,7 @@ class Ledger:
         bases: Time of its first sample, int64 (n,), UTC, ns since 1970.
         acked: bool (n,).
         failures: What was said of batches that were not taken: reason -> how many.
+        unstored: int64 (n,), first numbers of the batches that were current and in no journal.
     """
 
     firsts: NDArray[np.int64]
@@ -114,6 +119,18 @@ class Ledger:
     bases: NDArray[np.int64]
     acked: NDArray[np.bool_]
     failures: dict[str, int]
+    unstored: NDArray[np.int64]
+
+    @property
+    def live_only(self) -> list[tuple[int, int]]:
+        """Stretches of time, (first, last) in ns, in which a journal took nothing of this writer."""
+        batches = np.flatnonzero(np.isin(self.firsts, self.unstored))
+        groups = np.split(batches, np.flatnonzero(np.diff(self.bases[batches]) > APART_NS) + 1)
+        return [
+            (int(self.bases[group[0]]), int(self.bases[group[-1]] + self.counts[group[-1]] * STEP_NS))
+            for group in groups
+            if len(group)
+        ]
 
     @property
     def next_number(self) -> int:
@@ -150,6 +167,7 @@ def read_ledger(text: bytes) -> Ledger:
     attempts: list[tuple[int, int, int]] = []
     acknowledged: set[int] = set()
     failures: dict[str, int] = {}
+    unstored: list[int] = []
     for line in text[: text.rfind(b"\n") + 1].splitlines():
         kind, first, *rest = line.split(b" ", 3)
         if kind == ATTEMPT:
@@ -159,6 +177,8 @@ def read_ledger(text: bytes) -> Ledger:
         else:
             reason = b" ".join(rest).decode(errors="replace")
             failures[reason] = failures.get(reason, 0) + 1
+            if reason.startswith(NotJournaled.__name__):
+                unstored.append(int(first))
     columns: Any = np.array(attempts, np.int64).reshape(-1, 3)
     acked = np.array([first in acknowledged for first, _, _ in attempts], np.bool_)
-    return Ledger(columns[:, 0], columns[:, 1], columns[:, 2], acked, failures)
+    return Ledger(columns[:, 0], columns[:, 1], columns[:, 2], acked, failures, np.array(unstored, np.int64))

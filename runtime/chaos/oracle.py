@@ -143,6 +143,15 @@ def transitions_in(occurrences: Iterable[Occurrence]) -> list[Transition]:
     return found
 
 
+def outside(transitions: Iterable[Transition], stretches: Iterable[tuple[int, int]]) -> list[Transition]:
+    """Leave out the transitions in some stretches of time, (first, last) in ns.
+
+    While a shard is live only, its alarms follow values that are in no journal: history cannot tell what they must do.
+    """
+    spans = list(stretches)
+    return [one for one in transitions if not any(first <= one.at_ns <= last for first, last in spans)]
+
+
 def compare_alarms(expected: Sequence[Transition], recorded: Sequence[Transition]) -> AlarmFindings:
     """Compare what must be recorded with what is."""
     due, there = Counter(expected), Counter(recorded)

@@ -24,6 +24,7 @@ from tagwerk.runtime.chaos.oracle import (
     compare_alarms,
     compare_tag,
     differing,
+    outside,
     transitions_in,
     transitions_of,
     valued,
@@ -180,7 +181,8 @@ def _prove(
         for spec in (*crew.specs, FILLER):
             _prove_writer(order.seed, spec, ledgers[spec.name], plant, proof)
         say("alarms and watchers are compared")
-        alarms = _prove_alarms(crew.specs, plant, proof.implied)
+        stretches = {spec.name: ledgers[spec.name].live_only for spec in crew.specs}
+        alarms = _prove_alarms(crew.specs, plant, proof.implied, stretches)
         proof.evidence += (f"alarm missed: {one}" for one in alarms.missed[:EVIDENCE_LIMIT])
         proof.evidence += (f"alarm unfounded: {one}" for one in alarms.unfounded[:EVIDENCE_LIMIT])
         watchers = _prove_watchers(crew, plant)
@@ -207,16 +209,23 @@ def _prove_writer(seed: int, spec: WriterSpec, ledger: Ledger, plant: Plant, pro
         history = valued(plant.history(tag, 0, time.time_ns() + 3_600_000_000_000)[tag])
         proof.add(compare_tag(tag, numbers, times, values, acked, history))
         if place < spec.alarms:
-            proof.implied += transitions_of(spec.alarm_names[place], history)
+            implied = transitions_of(spec.alarm_names[place], history)
+            proof.implied += outside(implied, ledger.live_only)
 
 
-def _prove_alarms(specs: tuple[WriterSpec, ...], plant: Plant, implied: list[Transition]) -> AlarmFindings:
+def _prove_alarms(
+    specs: tuple[WriterSpec, ...],
+    plant: Plant,
+    implied: list[Transition],
+    stretches: dict[str, list[tuple[int, int]]],
+) -> AlarmFindings:
     deadline = time.monotonic() + CATCH_UP_S
     while True:
         recorded: list[Transition] = []
-        for alarm in (alarm for spec in specs for alarm in spec.alarm_names):
-            answer = plant.query("alarms/0", GetOccurrences(alarm, OCCURRENCES), OccurrenceList)
-            recorded += transitions_in(answer.occurrences)
+        for spec in specs:
+            for alarm in spec.alarm_names:
+                answer = plant.query("alarms/0", GetOccurrences(alarm, OCCURRENCES), OccurrenceList)
+                recorded += outside(transitions_in(answer.occurrences), stretches[spec.name])
         found = compare_alarms(implied, recorded)
         if not found.missed or time.monotonic() > deadline:
             return found

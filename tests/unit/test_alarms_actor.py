@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,27 @@ def test_what_began_at_one_time_is_listed_in_one_order_whichever_shard_was_read_
         orders.append([one.name for one in rig.occurrences()][-2:])
         rig.run(0.1)
     assert orders[0] == orders[1]
+
+
+def test_a_shard_that_journals_nothing_raises_its_alarms_all_the_same(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = rig.writer()
+    rig.publish(writer, 0, 20.0)
+    rig.run(1.5)
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shard: Any = rig.actors["cvt/0"]
+    monkeypatch.setattr(shard.journal._disk, "write", full)
+    for value, seen in ((90.0, ["B"]), (20.0, ["D"]), (95.0, ["B"])):
+        rig.publish(writer, 0, value)
+        rig.run(3.5)
+        assert [letter for name, letter in map(str.split, opened(rig)) if name == "hot"] == seen
+    raised = [one.raised_ns for one in rig.occurrences() if one.name == "hot"]
+    monkeypatch.undo()
+    rig.publish(writer, 0, 95.0)
+    rig.run(3.5)
+    assert [one.raised_ns for one in rig.occurrences() if one.name == "hot"] == raised
+    assert len(raised) == 2

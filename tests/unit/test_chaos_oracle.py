@@ -238,6 +238,16 @@ def test_a_watcher_that_differs_is_seen() -> None:
     assert len(differing(shard, {**shard, "a": (1.0, 4, 0)})) == 1
 
 
+def test_what_no_journal_had_is_a_stretch_in_which_alarms_are_not_compared() -> None:
+    second = 1_000_000_000
+    lines = [b"A %d 2 %d" % (1 + 2 * n, base * second) for n, base in enumerate([10, 11, 12, 40, 50])]
+    text = b"\n".join([*lines, b"F 3 NotJournaled", b"F 5 NotJournaled", b"F 7 Timeout", b"F 9 NotJournaled"]) + b"\n"
+    stretches = read_ledger(text).live_only
+    assert stretches == [(11 * second, 12 * second + 2 * STEP_NS), (50 * second, 50 * second + 2 * STEP_NS)]
+    turns = [Transition("a", "raised", at) for at in (10 * second, 11 * second, 30 * second, 50 * second)]
+    assert [one.at_ns for one in oracle.outside(turns, stretches)] == [10 * second, 30 * second]
+
+
 # --- commands and leases --------------------------------------------------------------------------------------------
 
 

@@ -177,7 +177,7 @@ def test_a_variable_that_no_branch_has_set() -> None:
     [
         ({}, "it gave no `r`"),
         ({"r": {"n": "1", "s": "", "words": []}}, 'is no R: n: this is no number (got "1"); expected a number'),
-        ({"r": {"n": float("nan"), "s": "", "words": []}}, "n: no 64-bit float holds this number (got nan); expected a number"),
+        ({"r": r(float("nan"))}, "n: no 64-bit float holds this number (got nan); expected a number"),
     ],
 )  # fmt: skip
 def test_a_service_that_gives_something_else_has_failed(outputs: dict[str, Any], reason: str) -> None:
@@ -293,7 +293,7 @@ IDLE = "Condition\n    1 > 2\nPassed\n    A"
     ("body", "reason"),
     [
         ("Loop While 1 < 2\n    " + IDLE.replace("\n", "\n    "), "more than 200000 steps without a service"),
-        ("Loop While 1 < 2\n    idle", "more than 50000 commands at once"),
+        ("s0", "more than 50000 commands at once"),
         ("Parallel Loop i To 9007199254740992\n    idle", "more than 20000 tasks at the same time"),
         ("t0", "more than 20000 tasks at the same time"),
     ],
@@ -301,7 +301,8 @@ IDLE = "Condition\n    1 > 2\nPassed\n    A"
 def test_no_event_sets_off_more_than_the_bounds_allow(body: str, reason: str) -> None:
     idle = "Task idle\n    " + IDLE.replace("\n", "\n    ") + "\nEnd\n"
     bomb = "".join(f"Task t{n}\n    Parallel\n        t{n + 1}\n        t{n + 1}\nEnd\n" for n in range(40))
-    run = Run(order(body, f"{idle}{bomb}Task t40\n    A\nEnd\n")).end()
+    line = "".join(f"Task s{n}\n    s{n + 1}\n    s{n + 1}\nEnd\n" for n in range(40))
+    run = Run(order(body, f"{idle}{bomb}{line}Task t40\n    A\nEnd\nTask s40\n    idle\nEnd\n")).end()
     assert run.state.state is t.OrderState.FAILED
     assert run.state.reason.startswith(reason)
     assert not run.state.services

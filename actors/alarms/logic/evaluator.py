@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec import structs
 
 from tagwerk.actors.alarms.logic.book import AlarmState, Book, row
 from tagwerk.actors.alarms.logic.columns import Columns, Step
@@ -114,19 +115,30 @@ class Evaluator:
         keys = self._keys_of(shard)
         return tuple(sorted({self._by_key[key].handle for key in self._unknown(keys).tolist()}))
 
+    def handles(self, shard: int) -> tuple[int, ...]:
+        """Give the handles of all watched tags of a shard."""
+        return tuple(sorted({self._by_key[key].handle for key in self._keys_of(shard).tolist()}))
+
+    def look(self, shard: int, states: Sequence[TagState], now_ns: int) -> None:
+        """Compare what a shard shows now, while its journal takes nothing.
+
+        A live shard only: in a replay what the journal has comes first.
+
+        Args:
+            shard: Its number.
+            states: Of watched tags.
+            now_ns: The shard's clock.
+        """
+        if shard in self._live:
+            self.advance(shard, now_ns)
+            keys = self._keys_of(shard)
+            self._compare([(key, state) for key, state in self._found(keys, states) if state.time_ns > 0], now_ns)
+
     def adopt(self, shard: int, states: Sequence[TagState], now_ns: int) -> None:
         """Take the shard's current values for alarms that still have none: a tag at rest brings no sample."""
-        by_handle = {state.handle: state for state in states if not isinstance(state.value, str)}
-        keys = self._unknown(self._keys_of(shard))
-        found = [(key, by_handle[handle]) for key in keys.tolist() if (handle := self._by_key[key].handle) in by_handle]
-        values = [np.nan if state.value is None else float(state.value) for _, state in found]
         self.advance(shard, now_ns)
-        self._settle(
-            np.array([key for key, _ in found], np.intp),
-            np.array(values, np.float64),
-            np.array([state.quality for _, state in found], np.uint32),
-            now_ns,
-        )
+        found = self._found(self._unknown(self._keys_of(shard)), states)
+        self._compare([(key, structs.replace(state, time_ns=now_ns)) for key, state in found], now_ns)
 
     def row(self, name: str) -> AlarmRow:
         """Give an alarm as outsiders see it.
@@ -191,6 +203,21 @@ class Evaluator:
     ) -> None:
         times = np.full(len(keys), now_ns, np.int64)
         for step in self.columns.compare(keys, values, times, quality):
+            self._step(step, now_ns)
+
+    def _found(self, keys: NDArray[np.intp], states: Sequence[TagState]) -> list[tuple[int, TagState]]:
+        by_handle = {state.handle: state for state in states if not isinstance(state.value, str)}
+        return [(key, by_handle[handle]) for key in keys.tolist() if (handle := self._by_key[key].handle) in by_handle]
+
+    def _compare(self, found: list[tuple[int, TagState]], now_ns: int) -> None:
+        values = [np.nan if isinstance(state.value, str | None) else float(state.value) for _, state in found]
+        steps = self.columns.compare(
+            np.array([key for key, _ in found], np.intp),
+            np.array(values, np.float64),
+            np.array([state.time_ns for _, state in found], np.int64),
+            np.array([state.quality for _, state in found], np.uint32),
+        )
+        for step in steps:
             self._step(step, now_ns)
 
     def _keys_of(self, shard: int) -> NDArray[np.intp]:

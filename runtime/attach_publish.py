@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 CHUNK_ROWS: Final = 50_000
 """Rows handed over at a time: a batch of any size goes through a bounded window."""
 
+LINE_BYTES: Final = 128 << 20
+"""What may wait for room in the window."""
+_PUBLISH_BYTES: Final = 2_000  # of the publish itself, whatever is in it
+
 RETRY_S: Final = 0.001
 LOOK_S: Final = 0.05
 """How often deadlines are looked at."""
@@ -69,6 +73,7 @@ class PublishQueue:
         self._named = named
         self._publisher: Publisher | None = None
         self._line: deque[_Publish] = deque()
+        self._line_bytes = 0
         self._out: list[_Publish] = []
         self._retrying = False
         self._lost = False
@@ -76,10 +81,17 @@ class PublishQueue:
         """What the script does when it was taken for lost."""
 
     def put(self, samples: Samples, limit_s: float, *, backfill: bool) -> Future[Ticket]:
-        """Publish behind all that was put before. The future ends with the ticket, or with why it was not taken."""
+        """Publish behind all that was put before. The future ends with the ticket, or with why it was not taken.
+
+        Past `LINE_BYTES` that wait it is refused at once: whoever does not wait for a shard that is down fills memory.
+        """
         until_s = time.monotonic() + limit_s
 
         def work(future: Future[Ticket]) -> None:
+            if self._line and self._line_bytes + _weight(samples) > LINE_BYTES:
+                fail(future, WindowFull(f"{len(self._line)} publishes wait already to be handed over"))
+                return
+            self._line_bytes += _weight(samples)
             ticket = Ticket(lambda done: settle(future, done))
             self._line.append(_Publish(samples, backfill, until_s, future, ticket))
             if not self._retrying:
@@ -103,7 +115,7 @@ class PublishQueue:
                     return
             except TagwerkError as error:
                 fail(head.future, error)
-            self._line.popleft()
+            self._line_bytes -= _weight(self._line.popleft().samples)
 
     def _hand_over(self, head: _Publish) -> bool:
         """True if all of it was taken, or its time is over."""
@@ -166,6 +178,10 @@ class PublishQueue:
                 if link.refusal is not None:
                     return link.refusal
         return Timeout("sent, but not acknowledged in time; it is sent again until it is")
+
+
+def _weight(samples: Samples) -> int:
+    return _PUBLISH_BYTES + samples.size
 
 
 _REASONS: Final = {

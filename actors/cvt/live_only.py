@@ -49,7 +49,9 @@ class LiveOnly:
         names = {writer.index: writer.name for writer in shard.writers.by_name.values()}
         of_hole = (table.received > recorder.journaled_ns) & (table.received <= recorder.hole.end_ns)
         rows = np.flatnonzero(of_hole & (table.times > 0))
-        lost = table.born[rows] == NO_BIRTH  # nobody measured that: the time is that of the loss, the value an older one
+        lost = (
+            table.born[rows] == NO_BIRTH
+        )  # nobody measured that: the time is that of the loss, the value an older one
         for kind, some in ((SAMPLES, rows[~lost]), (LOSS, rows[lost])):
             owners = table.owner[some]
             for owner in np.unique(owners).tolist():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 READ_LIMIT: Final = 100_000
 PAGE_LIMIT_BYTES: Final = 8 << 20
+CONSUMERS_LIMIT: Final = 32
 
 
 def read_tags(shard: Cvt, message: ReadTags) -> TagStates:
@@ -57,8 +58,12 @@ def journal_page(shard: Cvt, message: ReadJournal) -> JournalPage:
     """Records for a durable consumer, which is registered by its first question.
 
     Raises:
-        Refused: The disk does not take the registration, so nothing could be kept for it over a restart.
+        Refused: The disk does not take the registration, so nothing could be kept for it over a restart; or there are
+            too many consumers, each of which holds the journal.
     """
+    known = shard.journal.consumers()
+    if message.consumer not in known and len(known) >= CONSUMERS_LIMIT:
+        raise Refused("NotPermitted", f"{shard.name} keeps its journal for {CONSUMERS_LIMIT} consumers already")
     try:
         shard.journal.register(message.consumer)
     except OSError as error:

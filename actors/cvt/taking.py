@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tagwerk.protocols.plantwide import Event
 from tagwerk.runtime.durable import SAMPLES
+
+TOLD_NS: Final = 10_000_000_000
+"""A writer's clock is told of once in so long."""
 
 if TYPE_CHECKING:
     from tagwerk.actors.cvt.actor import Cvt
@@ -58,8 +61,12 @@ class Taker:
         if done.clock_step is None:
             writer.clock_wrong = writer.clock_wrong and not done.current
             return
-        if not writer.clock_wrong:
-            shard = self._shard
+        shard = self._shard
+        mono_ns = shard.clock.mono_ns()
+        told_ns = writer.clock_told_ns
+        # A step comes in several batches, right ones between them: one event tells it.
+        if not writer.clock_wrong and (told_ns is None or mono_ns - told_ns > TOLD_NS):
+            writer.clock_told_ns = mono_ns
             handle, step_ns = done.clock_step
             name = shard.definitions.name_of(handle)
             why = f"the time of {name} steps by {step_ns / 1e9:+.1f} s"

@@ -45,7 +45,7 @@ Struct Light_Segment
     segment_id: string
 End
 Struct Counter
-    number: number
+    count: number
 End
 Struct ResourceAssignment
     job_resource: string
@@ -60,7 +60,10 @@ End
 ORDER = {
     "order_id": 1000,
     "stand": {"stand_shape": "plate", "stand_height": 3, "stand_id": "Default"},
-    "segments": [{"color": "red", "diameter": 5, "segment_id": "a"}, {"color": "green", "diameter": 6, "segment_id": "b"}],
+    "segments": [
+        {"color": "red", "diameter": 5, "segment_id": "a"},
+        {"color": "green", "diameter": 6, "segment_id": "b"},
+    ],
     "number_light_segments": 2,
 }
 
@@ -109,7 +112,6 @@ class Floor:
                 await endpoint.close()
 
         return asyncio.run(look())
-
 
     def reset(self, name: str) -> None:
         """What an operator does who has looked at the machine."""

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VERSION: Final = 1
-CHUNK_ROWS: Final = 4_096
-"""Samples in a full chunk: at 1 Hz a good hour, decoded in 50 us."""
+CHUNK_ROWS: Final = 8_192
+"""Samples in a full chunk: at 1 Hz two hours, decoded in 0.1 ms."""
 
 _SHORT: Final = 24
 """Fewer numbers than this are kept as they are: pcodec's header would be as long."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from asyncua import Node, ua
+from asyncua.client.client import Client
 from asyncua.common.manage_nodes import create_data_type, create_encoding
 from asyncua.server.server import Server
 
@@ -60,11 +61,17 @@ DEMO_STRUCTS: Mapping[str, Fields] = {
     ),
 }
 ENCODING = 1_000_000
+ANSWER_LIMIT_S = 30.0
 
 
 def number_of(name: str) -> int:
     """Give the number of a node: the same name has the same one in all servers of a process, as asyncua needs it."""
     return 1_000 + zlib.crc32(name.encode()) % 900_000
+
+
+def patient(url: str) -> Client:
+    """Make a client that a busy machine does not lose: all servers of a shop floor may share one process."""
+    return Client(url, timeout=ANSWER_LIMIT_S, watchdog_intervall=ANSWER_LIMIT_S)
 
 
 class Model:
@@ -87,8 +94,13 @@ class Model:
         for uri in (COMMON, DEMO, self.module_uri):
             self.index[uri] = await self.server.register_namespace(uri)
         for name, words in ENUMS.items():
-            node = await create_data_type(self.server.nodes.enum_data_type, self.id(COMMON, name), self.name(COMMON, name))
-            fields = [ua.EnumField(Value=value, DisplayName=ua.LocalizedText(word), Name=word) for value, word in enumerate(words)]
+            node = await create_data_type(
+                self.server.nodes.enum_data_type, self.id(COMMON, name), self.name(COMMON, name)
+            )
+            fields = [
+                ua.EnumField(Value=value, DisplayName=ua.LocalizedText(word), Name=word)
+                for value, word in enumerate(words)
+            ]
             await node.write_data_type_definition(ua.EnumDefinition(fields))
             self.types[name] = node.nodeid
         for uri, structs in ((COMMON, STRUCTS), (DEMO, DEMO_STRUCTS)):
@@ -117,7 +129,9 @@ class Model:
         definition = ua.StructureDefinition(encoding, base.nodeid, ua.StructureType.Structure)
         for field, type_ in fields:
             rank = ua.ValueRank.OneDimension if type_.endswith("[]") else ua.ValueRank.Scalar
-            definition.Fields.append(ua.StructureField(Name=field, DataType=self.type_of(type_), ValueRank=rank, IsOptional=False))
+            definition.Fields.append(
+                ua.StructureField(Name=field, DataType=self.type_of(type_), ValueRank=rank, IsOptional=False)
+            )
         await node.write_data_type_definition(definition)
         self.types[name] = node.nodeid
         self.fields[name] = (uri, fields)

@@ -1,4 +1,4 @@
-"""A simulated device registry, and an assignment agent: `python examples/shopfloor/registry.py 8000 --agent 8001`."""
+"""A simulated device registry and an assignment agent in one server: `python examples/shopfloor/registry.py 8000`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from asyncua import Node, ua
 from asyncua.client.client import Client
 from asyncua.server.server import Server
+from model import patient
 
 MIRROR_MS = 100
 
@@ -81,6 +82,7 @@ class Registry:
         await self._method("Filter_Agents", self._filter, names, [found])
         await self._method("Add_Agent_Server", self._add, ("service_name", "address", "port", "moduleType"))
         await self._method("Remove_Agent_Server", self._remove, ("agent_url", "agent_port", "agent_service"))
+        await self._build_agent()
         await server.start()
 
     async def stop(self) -> None:
@@ -109,7 +111,7 @@ class Registry:
         self, _parent: Any, service: ua.Variant, address: ua.Variant, port: ua.Variant, module: ua.Variant
     ) -> list[ua.Variant]:
         url = f"opc.tcp://{address.Value}:{port.Value}"
-        client = Client(url)
+        client = patient(url)
         await client.connect()
         await client.load_data_type_definitions()
         path = f"{service.Value}/{url}"
@@ -122,6 +124,23 @@ class Registry:
         await self._mirror(agent, module.Value.removesuffix("Type"), path)
         self.agents.append(agent)
         return []
+
+    async def _build_agent(self) -> None:
+        index = await self._server.register_namespace("http://swap.assignment.fraunhofer.de")
+        module = await self._server.nodes.objects.add_object(index, "AssignmentModule")
+        services = await module.add_object(index, "Services")
+        inputs = [
+            ua.Argument(Name="registry", DataType=ua.NodeId(ua.ObjectIds.String)),
+            ua.Argument(Name="agents", DataType=ua.NodeId(ua.ObjectIds.NodeId), ValueRank=ua.Int32(1)),
+        ]
+        outputs = [ua.Argument(Name="url", DataType=ua.NodeId(ua.ObjectIds.String))]
+        await services.add_method(index, "assign_service", self._assign, inputs, outputs)
+
+    async def _assign(self, _parent: Any, registry: ua.Variant, agents: ua.Variant) -> list[ua.Variant]:
+        """Choose the last one: so the choice of the agent can be told from that without one."""
+        async with patient(f"opc.tcp://{registry.Value}") as client:
+            name = await client.get_node(agents.Value[-1]).read_browse_name()
+        return [ua.Variant(name.Name)]
 
     async def _folder(self, service: str) -> Node:
         for one in await self._parent.get_children():
@@ -168,62 +187,17 @@ async def child(parent: Node, name: str) -> Node:
     raise LookupError(name)
 
 
-@dataclass
-class AssignmentAgent:
-    """Chooses the last one of the agents that a registry gives, so that its choice can be told from the default."""
-
-    port: int
-    asked: int = 0
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-        return f"opc.tcp://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        """Build the address space and listen."""
-        self._server = server = Server()
-        await server.init()
-        server.set_endpoint(f"{self.url}/")
-        index = await server.register_namespace("http://swap.assignment.fraunhofer.de")
-        module = await server.nodes.objects.add_object(index, "AssignmentModule")
-        services = await module.add_object(index, "Services")
-        inputs = [
-            ua.Argument(Name="registry", DataType=ua.NodeId(ua.ObjectIds.String)),
-            ua.Argument(Name="agents", DataType=ua.NodeId(ua.ObjectIds.NodeId), ValueRank=ua.Int32(1)),
-        ]
-        outputs = [ua.Argument(Name="url", DataType=ua.NodeId(ua.ObjectIds.String))]
-        await services.add_method(index, "assign_service", self._assign, inputs, outputs)
-        await server.start()
-
-    async def stop(self) -> None:
-        """End everything."""
-        await self._server.stop()
-
-    async def _assign(self, _parent: Any, registry: ua.Variant, agents: ua.Variant) -> list[ua.Variant]:
-        self.asked += 1
-        async with Client(f"opc.tcp://{registry.Value}") as client:
-            name = await client.get_node(agents.Value[-1]).read_browse_name()
-        return [ua.Variant(name.Name)]
-
-
 async def main() -> None:
-    """Run one registry, and an agent if one is asked for, until it is ended."""
+    """Run one registry until it is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
-    parser.add_argument("--agent", type=int, default=0, metavar="PORT")
-    given = parser.parse_args()
-    servers: list[Registry | AssignmentAgent] = [Registry(given.port)]
-    if given.agent:
-        servers.append(AssignmentAgent(given.agent))
-    for one in servers:
-        await one.start()
-        print(one.url, flush=True)
+    registry = Registry(parser.parse_args().port)
+    await registry.start()
+    print(registry.url, flush=True)
     try:
         await asyncio.Event().wait()
     finally:
-        for one in servers:
-            await one.stop()
+        await registry.stop()
 
 
 if __name__ == "__main__":

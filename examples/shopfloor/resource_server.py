@@ -1,4 +1,4 @@
-"""A simulated SWAP-IT resource server: `python examples/shopfloor/resource.py 4840 --service Milling`."""
+"""A simulated SWAP-IT resource server: `python examples/shopfloor/resource_server.py 4840 --service Milling`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asyncua import Node, ua
-from asyncua.client.client import Client
 from asyncua.server.server import Server
-from model import COMMON, SYNC, Fields, Model
+from model import COMMON, SYNC, Fields, Model, patient
 
 IDLE = 4
-REGISTER_LIMIT_S = 10.0
 ORDER: Fields = (("order", "SWAP_Order"),)
 
 Work = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -39,6 +37,7 @@ class Service:
         outputs: Name and type of what it gives.
         work: Inputs in, outputs out.
         tells_uuid: Whether its event says which service it was: the first element of the queue knows.
+        held: It does not end before this is set.
     """
 
     name: str
@@ -49,6 +48,13 @@ class Service:
     outputs: Fields = ORDER
     work: Work = echo
     tells_uuid: bool = False
+    held: asyncio.Event | None = None
+
+    async def over(self) -> None:
+        """Wait until it is done."""
+        await asyncio.sleep(self.seconds)
+        if self.held is not None:
+            await self.held.wait()
 
 
 @dataclass
@@ -109,7 +115,7 @@ class Resource:
     async def join(self, registry: str) -> None:
         """Register with a device registry, `host:port`."""
         module = self._name_of_registered()
-        async with asyncio.timeout(REGISTER_LIMIT_S), Client(f"opc.tcp://{registry}") as client:
+        async with patient(f"opc.tcp://{registry}") as client:
             agents = await client.nodes.objects.get_child(["0:AgentList", "0:PFDLServiceAgents"])
             for service in self.services:
                 await agents.call_method("1:Add_Agent_Server", service.name, "127.0.0.1", str(self.port), module)
@@ -260,7 +266,7 @@ class Resource:
                 return ua.StatusCode(ua.UInt32(ua.StatusCodes.BadInvalidState))
             outputs = {name: value for name, value in service.work(inputs).items() if service.fault != "missing"}
             if service.mode == "sync":
-                await asyncio.sleep(service.seconds)
+                await service.over()
                 status = ua.ServiceExecutionStatus(1 if service.fault == "fail" else 0)
                 struct = getattr(ua, f"{service.name}Result")("done", ua.Int32(0), status, **outputs)
                 return [ua.Variant(struct, ua.VariantType.ExtensionObject)]
@@ -275,7 +281,7 @@ class Resource:
 
     async def _finish(self, service: Service, outputs: Mapping[str, Any]) -> None:
         first = next(iter(await self.queue()), None)
-        await asyncio.sleep(service.seconds)
+        await service.over()
         generator = self._events[service.name]
         generator.event.ServiceExecutionResult = 1 if service.fault == "fail" else 0
         generator.event.service_uuid = first.Service_UUID if service.tells_uuid and first is not None else ""

@@ -1,8 +1,8 @@
 """A whole shop floor in one process: `python examples/shopfloor/shopfloor.py [FIRST_PORT]`, until Ctrl-C.
 
-FIRST_PORT is a device registry, the next one an assignment agent; then come two milling machines (one of them behind
-type dictionaries, with a queue that is worked once in 0.2 s), a warehouse that answers at once, and resources that fail
-in one way each. A line `{"call": ..., "inputs": ...}` is written for each service that is called.
+FIRST_PORT is a device registry with an assignment agent; then come a new milling machine, an old one (its types in
+dictionaries, its queue worked once in 0.2 s), and a resource whose services fail in one way each, or wait for you: they
+end when Enter is pressed here. A line `{"call": ..., "port": ..., "inputs": ...}` is written for each service called.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import dataclasses
 import json
 import logging
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
-from registry import AssignmentAgent, Registry
-from resource import Resource, Service
+from registry import Registry
+from resource_server import Resource, Service
 
+RELEASE_S = 0.2
 FAULTS = ("invalid", "fail", "silent", "missing", "bad")
 
 
@@ -41,49 +43,60 @@ def plain(value: Any) -> Any:
     return [plain(one) for one in value] if isinstance(value, list) else value
 
 
-def resources(first: int) -> list[Resource]:
+def resources(first: int, held: asyncio.Event) -> list[Resource]:
     """Describe all resources."""
-    count = (("number", "Double"),)
+    count = (("count", "Double"),)
+    order = [Service("Milling"), Service("GetPartsFromWarehouse", mode="sync")]
+    counting = Service("Count", inputs=count, outputs=count, work=one_less, tells_uuid=True)
+    faulty = [Service(fault.capitalize(), fault=fault) for fault in FAULTS]
+    waiting = [Service("Held", held=held), Service("HeldSync", mode="sync", held=held)]
     return [
-        Resource(
-            first, [Service("Milling"), Service("Count", inputs=count, outputs=count, work=one_less, tells_uuid=True)],
-            "Milling", {"diameter": ("SmallerOrEqual", 100.0)},
-        ),
+        Resource(first, [*order, counting], "Milling", {"diameter": ("SmallerOrEqual", 100.0)}),
         Resource(
             first + 1, [Service("Milling"), Service("Gluing")], "OldMilling", {"diameter": ("SmallerOrEqual", 50.0)},
             queue_period_s=0.2, stack="open62541",
         ),
-        Resource(first + 2, [Service("GetPartsFromWarehouse", mode="sync")], "Warehouse"),
-        Resource(first + 3, [Service(f"{fault.capitalize()}", fault=fault) for fault in FAULTS], "Faulty"),
-        Resource(first + 4, [Service("Slow", seconds=2.0), Service("SlowSync", seconds=2.0, mode="sync")], "Slow"),
+        Resource(first + 2, [*faulty, *waiting], "Faulty"),
     ]  # fmt: skip
 
 
 def one_less(inputs: dict[str, Any]) -> Mapping[str, Any]:
     """Count down."""
-    return {"number": inputs["number"] - 1}
+    return {"count": inputs["count"] - 1}
+
+
+def read_lines(loop: asyncio.AbstractEventLoop, held: asyncio.Event) -> None:
+    """Let services end that wait for a line; those that are called later wait for the next one."""
+
+    def release() -> None:
+        held.set()
+        loop.call_later(RELEASE_S, held.clear)
+
+    for _ in sys.stdin:
+        loop.call_soon_threadsafe(release)
 
 
 async def main() -> None:
     """Start all, tell where, wait."""
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)
     first = int(sys.argv[1]) if len(sys.argv) > 1 else 4840
-    registry, agent = Registry(first), AssignmentAgent(first + 1)
-    floor = resources(first + 2)
+    held = asyncio.Event()
+    registry, floor = Registry(first), resources(first + 1, held)
     for resource in floor:
         resource.services = [reported(resource, one) for one in resource.services]
-    for server in (registry, agent, *floor):
+    for server in (registry, *floor):
         await server.start()
     for resource in floor[:2]:
         await resource.join(f"127.0.0.1:{registry.port}")
-    print(f"registry {registry.url}, assignment agent {agent.url}", flush=True)
+    print(f"registry and assignment agent {registry.url}", flush=True)
     for resource in floor:
         print(f"{resource.module} {resource.url}: {', '.join(one.name for one in resource.services)}", flush=True)
+    threading.Thread(target=read_lines, args=(asyncio.get_running_loop(), held), daemon=True).start()
     print("ready", flush=True)
     try:
         await asyncio.Event().wait()
     finally:
-        for server in (agent, registry, *floor):
+        for server in (registry, *floor):
             await server.stop()
 
 

@@ -11,10 +11,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from tagwerk.protocols.errors import ConfigError
-from tagwerk.runtime.cli import failure, output, values
+from tagwerk.runtime.cli import failure, order, output, values
 from tagwerk.runtime.cli.chaos import interruptible
 from tagwerk.runtime.cli.options import examples
-from tagwerk.runtime.cli import order
 from tagwerk.runtime.cli.session import session_of
 
 ORDERS: Final = "tagwerk.actors.orders"  # by name: the runtime imports no actor

@@ -66,16 +66,24 @@ class Brewery:
         text = text.replace("python plc.py --speed 30", f"python plc.py --speed 30 --port {port}")
         # Kills in a test come closer together than failures in a plant.
         path.write_text(edit(text.replace("[node.main]\n", "[node.main]\nrestarts = 100\n")))
+        return cls.bring_up(folder, path, port)
+
+    @classmethod
+    def bring_up(cls, folder: Path, path: Path, port: int = 0) -> Brewery:
+        """Run any plant file until all of it runs; what does not come up leaves nothing."""
         home = folder / "home"
         node = subprocess.Popen(
             [sys.executable, "-m", "tagwerk.runtime.node", "--home", str(home), "--plant", str(path)]
         )
         brewery = cls(folder, home, port, node)
-        wait_for("the gauge page", lambda: _page(home) is not None, 20)
-        found = _page(home)
-        assert found is not None
-        brewery.page = found
-        wait_for("all actors RUNNING", brewery.all_running, 60)
+        try:
+            found = wait_for("the gauge page", lambda: _page(home), 60)
+            assert found is not None
+            brewery.page = found
+            wait_for("all actors RUNNING", brewery.all_running, 60)
+        except BaseException:
+            brewery.stop()
+            raise
         return brewery
 
     def stop(self) -> None:

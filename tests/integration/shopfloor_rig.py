@@ -25,7 +25,7 @@ from tagwerk.actors.orders.ua_endpoint import UaEndpoint
 
 ROOT = Path(__file__).parents[2]
 START_S = 120.0
-WAIT_S = 20.0
+WAIT_S = 60.0
 QUICK = Patience(connect_s=1.0, appear_s=3.0, idle_s=1.0, gap_s=2.0, linger_s=0.3)
 STRUCTS = """# dialect: tagwerk 1
 Struct SWAP_Order
@@ -74,7 +74,7 @@ class Floor:
     def __init__(self) -> None:
         self.first = free_ports(4)
         command = [sys.executable, str(ROOT / "examples/shopfloor/shopfloor.py"), str(self.first)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._rest = b""
         self.registry = self.agent = f"opc.tcp://127.0.0.1:{self.first}"
         self.ports = {name: self.first + 1 + number for number, name in enumerate(("milling", "old", "faulty"))}
@@ -98,6 +98,20 @@ class Floor:
         found, self._rest = self._rest.decode().splitlines(), b""
         assert not until or until in found, f"no line {until!r} but {found}"
         return found
+
+    def called(self, service: str) -> None:
+        """Wait until a service is called."""
+        found = ""
+        deadline = time.monotonic() + WAIT_S
+        while f'"call": "{service}"' not in found:
+            assert time.monotonic() < deadline, f"{service} is not called: {found}"
+            found += "".join(self.lines(within_s=0.1))
+
+    def release(self) -> None:
+        """Let the services end that wait for it."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
 
     def seen(self, name: str) -> tuple[int, int | None]:
         """How many wait at a resource, and its state."""
@@ -129,8 +143,9 @@ class Floor:
     def end(self) -> None:
         self.process.terminate()
         self.process.wait(WAIT_S)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 class Tunnel:
@@ -162,10 +177,6 @@ class Tunnel:
         """Drop all connections."""
         self._loop.call_soon_threadsafe(self._drop)
 
-    def cut_soon(self) -> None:
-        """Drop them when what is sent in this moment has gone through."""
-        self._loop.call_soon_threadsafe(self._loop.call_later, 0.3, self._drop)
-
     def _drop(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
@@ -189,13 +200,6 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             writer.write(data)
             await writer.drain()
     writer.close()
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not {what} in {WAIT_S:g} s"
-        time.sleep(0.1)
 
 
 def free_ports(count: int) -> int:

@@ -3,130 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-import select
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from asyncua.client.client import Client
+from shopfloor_rig import (
+    ORDER,
+    START_S,
+    STRUCTS,
+    WAIT_S,
+    Floor,
+    Tunnel,
+    a_order,
+    call,
+    engine,
+    free_ports,
+    indented,
+    run,
+    task,
+)
 
-from tagwerk.actors.orders.engine import Engine, Told
+from tagwerk.actors.orders.engine import Progress, Told
 from tagwerk.actors.orders.logic.calls import Phase
-from tagwerk.actors.orders.logic.engine_keys import read_keys
-from tagwerk.actors.orders.logic.pfdl import read
-from tagwerk.actors.orders.logic.pfdl.talk import OrderEnded, OrderState
-from tagwerk.actors.orders.resource import Patience
-from tagwerk.actors.orders.session import Session, quiet_asyncua
-from tagwerk.actors.orders.ua_endpoint import UaEndpoint
+from tagwerk.actors.orders.logic.pfdl.talk import OrderState, TaskFinished
+from tagwerk.actors.orders.session import quiet_asyncua
 from tagwerk.runtime.cli.app import run as cli
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[2]
-START_S = 40.0
-WAIT_S = 20.0
-QUICK = Patience(connect_s=1.0, appear_s=3.0, idle_s=1.0, gap_s=2.0, linger_s=0.3)
-STRUCTS = """# dialect: tagwerk 1
-Struct SWAP_Order
-    order_id: number
-    stand: Stand_Segment
-    segments: Light_Segment[]
-    number_light_segments: number
-End
-Struct Stand_Segment
-    stand_shape: string
-    stand_height: number
-    stand_id: string
-End
-Struct Light_Segment
-    color: string
-    diameter: number
-    segment_id: string
-End
-Struct Counter
-    number: number
-End
-Struct ResourceAssignment
-    job_resource: string
-End
-Struct AssignmentAgent
-    agent: string
-End
-Struct Milling_Capabilities
-    diameter: number
-End
-"""
-ORDER = {
-    "order_id": 1000,
-    "stand": {"stand_shape": "plate", "stand_height": 3, "stand_id": "Default"},
-    "segments": [{"color": "red", "diameter": 5, "segment_id": "a"}, {"color": "green", "diameter": 6, "segment_id": "b"}],
-    "number_light_segments": 2,
-}
-
-
-class Floor:
-    """A running shop floor."""
-
-    def __init__(self) -> None:
-        self.first = free_ports(7)
-        command = [sys.executable, str(ROOT / "examples/shopfloor/shopfloor.py"), str(self.first)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.registry, self.agent = f"opc.tcp://127.0.0.1:{self.first}", f"opc.tcp://127.0.0.1:{self.first + 1}"
-        names = ("milling", "old", "warehouse", "faulty", "slow")
-        self.ports = {name: self.first + 2 + number for number, name in enumerate(names)}
-
-    def url(self, name: str) -> str:
-        return f"opc.tcp://127.0.0.1:{self.ports[name]}"
-
-    def at(self, name: str) -> str:
-        return f'ResourceAssignment {{"job_resource": "{self.url(name)}"}}'
-
-    def lines(self, until: str = "", within_s: float = 0.0) -> list[str]:
-        """What it wrote until now, or up to a line."""
-        assert self.process.stdout is not None
-        found: list[str] = []
-        deadline = time.monotonic() + within_s
-        while select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            line = self.process.stdout.readline().strip()
-            if not line or line == until:
-                return found
-            found.append(line)
-        assert not until, f"no line {until!r} but {found}"
-        return found
-
-    def seen(self, name: str) -> tuple[int, int | None]:
-        """How many wait at a resource, and its state."""
-
-        async def look() -> tuple[int, int | None]:
-            endpoint = UaEndpoint(self.url(name))
-            await endpoint.open()
-            try:
-                seen = await endpoint.look()
-                return len(seen.queue), seen.state
-            finally:
-                await endpoint.close()
-
-        return asyncio.run(look())
-
-
-def free_ports(count: int) -> int:
-    """Give the first of so many free ports in a row."""
-    for first in range(42000 + os.getpid() % 5000, 60000, count):
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-    raise AssertionError("no free ports")
 
 
 @pytest.fixture(scope="module")
@@ -137,42 +46,12 @@ def floor() -> Iterator[Floor]:
         floor.lines("ready", START_S)
         yield floor
     finally:
-        floor.process.terminate()
-        floor.process.wait(10)
-        assert floor.process.stdout is not None
-        floor.process.stdout.close()
-
-
-def engine(text: str, *keys: str, tell: Callable[[Told], None] = lambda _: None, patience: Patience = QUICK) -> Engine:
-    url = f"opc.tcp://127.0.0.1:{free_ports(1)}"
-    return Engine(read(STRUCTS + text), url, text, read_keys(keys), tell, patience=patience)
-
-
-def run(text: str, *keys: str, tell: Callable[[Told], None] = lambda _: None) -> OrderEnded:
-    return asyncio.run(engine(text, *keys, tell=tell).run())
-
-
-def call(service: str, *inputs: str, out: str = "order: SWAP_Order", more: str = "") -> str:
-    """One call, indented for a task."""
-    lines = [service, *(f"    {line}" for line in more.splitlines())]
-    if inputs:
-        lines += ["    In", *(f"        {one}" for one in inputs)]
-    if out:
-        lines += ["    Out", f"        {out}"]
-    return "".join(f"    {line}\n" for line in lines)
-
-
-def task(*calls: str) -> str:
-    return f"Task productionTask\n{''.join(calls)}End\n"
-
-
-def a_order() -> str:
-    return f"SWAP_Order {json.dumps(ORDER)}"
+        floor.end()
 
 
 def test_one_file_from_the_command_line(floor: Floor, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "order.pfdl"
-    first = call("GetPartsFromWarehouse", floor.at("warehouse"), a_order())
+    first = call("GetPartsFromWarehouse", floor.at("milling"), a_order())
     file.write_text(STRUCTS + task(first, call("Milling", floor.at("old"), "order")))
     floor.lines()
     assert cli(["engine", f"opc.tcp://127.0.0.1:{free_ports(1)}", str(file), "log_info=true"]) == 0
@@ -183,16 +62,191 @@ def test_one_file_from_the_command_line(floor: Floor, tmp_path: Path, capfd: pyt
     assert [one["call"] for one in calls] == ["GetPartsFromWarehouse", "Milling"]
     assert calls[1]["inputs"] == {"order": ORDER}
     assert floor.seen("old") == (0, 4)
-    assert floor.seen("warehouse") == (0, 4)
+    assert floor.seen("milling") == (0, 4)
 
 
-def test_a_service_counts_down_in_a_loop(floor: Floor) -> None:
-    # The original never ends here: what a variable is set to a second time, it does not see.
-    text = task(
-        call("Count", floor.at("milling"), 'Counter {"number": 4}', out="left: number"),
-        "    Loop While left > 0\n",
-        "".join(f"    {line}\n" for line in call("Count", floor.at("milling"), "left", out="left: number").splitlines()),
+def test_what_is_wrong_before_anything_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unsound, sound = tmp_path / "unsound.pfdl", tmp_path / "sound.pfdl"
+    unsound.write_text("Task productionTask\n    Mill\n        In\n            nothing\nEnd\n")
+    sound.write_text(STRUCTS + task(call("Milling", a_order())))
+    url = f"opc.tcp://127.0.0.1:{free_ports(1)}"
+    assert cli(["engine", url, str(unsound)]) == 2
+    assert cli(["engine", url, str(sound), "docker=1"]) == 2
+    assert cli(["engine", "localhost", str(sound)]) == 2
+    assert "4:13" in capsys.readouterr().err
+
+
+def test_a_variable_that_is_set_again_is_seen(floor: Floor) -> None:
+    # The original never ends here: it reads what a variable was first.
+    count = call("Count", floor.at("milling"), "c.count", out="count: number")
+    again = call("Count", floor.at("milling"), "count", out="count: number")
+    inner = f"Task countdown\n    In\n        c: Counter\n{count}    Loop While count > 0\n{indented(again)}End\n"
+    end = run(task(call("countdown", 'Counter {"count": 3}', out="")) + inner)
+    assert end.state is OrderState.FINISHED, end.reason
+
+
+@pytest.mark.parametrize(
+    ("service", "reason"),
+    [
+        ("Invalid", "refused its parameters"),
+        ("Fail", "FAIL"),
+        ("Missing", "gave no `order`"),
+        ("Bad", "BadInvalidState"),
+        ("Unheard", "has no service Unheard"),
+    ],
+)
+def test_a_failure_fails_the_order_and_frees_the_resource(floor: Floor, service: str, reason: str) -> None:
+    end = run(task(call(service, floor.at("faulty"), a_order())))
+    assert end.state is OrderState.FAILED
+    assert reason in end.reason
+    assert floor.seen("faulty") == (0, 4)
+
+
+def test_a_value_that_does_not_fit_is_never_called(floor: Floor) -> None:
+    floor.lines()
+    end = run(task(call("Milling", floor.at("milling"), 'Counter {"count": 1}')))
+    assert "wants `order`, a SWAP_Order" in end.reason
+    assert floor.lines(within_s=0.2) == []
+
+
+def test_a_timeout_fails_the_service_and_frees_the_resource(floor: Floor) -> None:
+    end = run(task(call("Silent", floor.at("faulty"), a_order(), more="Timeout 0.3")))
+    assert (end.state, end.reason) == (OrderState.FAILED, "Silent: not finished within 0.3 s")
+    assert floor.seen("faulty") == (0, 4)
+
+
+def test_a_resource_that_is_not_there(floor: Floor) -> None:
+    nowhere = f'ResourceAssignment {{"job_resource": "opc.tcp://127.0.0.1:{free_ports(1)}"}}'
+    end = run(task(call("Milling", nowhere, a_order())))
+    assert end.state is OrderState.FAILED
+    assert "cannot be reached" in end.reason
+    assert "the engine knows no device registry" in run(task(call("Milling", a_order()))).reason
+
+
+def milled_at(told: list[Told]) -> list[str]:
+    return [one.url for one in told if isinstance(one, Progress) and one.phase is Phase.CALLED]
+
+
+def test_resources_are_assigned(floor: Floor) -> None:
+    registry = f"device_registry_url={floor.registry}"
+    told: list[Told] = []
+    agent = f'AssignmentAgent {{"agent": "{floor.agent}"}}'
+    wide = 'Milling_Capabilities {"diameter": 80}'
+    calls = (
+        call("Milling", a_order()),  # the first one of those with the shortest queue
+        call("Milling", "order", agent),  # the agent of this example takes the last one
+        call("Milling", "order", agent, wide),  # only one of them can do it
+        call("Gluing", "order"),  # only the other one offers it
     )
-    assert run(text.replace('Counter {"number": 4}', "c.number").replace(
-        "Task productionTask\n", "Task productionTask\n" + call("Make", out="c: Counter"), 1,
-    )).reason  # fmt: skip
+    end = run(task(*calls), registry, "custom_url=opc.tcp://localhost:", tell=told.append)
+    assert end.state is OrderState.FINISHED, end.reason
+    milling, old = (f"opc.tcp://localhost:{floor.ports[name]}" for name in ("milling", "old"))
+    assert milled_at(told) == [milling, old, milling, old]
+    end = run(task(call("Milling", a_order(), 'Milling_Capabilities {"diameter": 800}')), registry)
+    assert "knows no resource for Milling with diameter = 800.0" in end.reason
+
+
+def test_services_run_side_by_side_and_an_observer_sees_them(floor: Floor) -> None:
+    held = f"Task held\n    In\n        order: SWAP_Order\n{call('Held', floor.at('faulty'), 'order', out='')}End\n"
+    quick = held.replace("held", "quick").replace("Held", "Milling").replace(floor.url("faulty"), floor.url("milling"))
+    parallel = "    Parallel\n" + indented(call("held", a_order(), out="") + call("quick", a_order(), out=""))
+    told: list[Told] = []
+    url = f"opc.tcp://127.0.0.1:{free_ports(1)}"
+    machine = engine(task(parallel) + held + quick, tell=told.append, url=url)
+
+    def is_held() -> bool:
+        finished = any(isinstance(one, TaskFinished) and one.name == "quick" for one in told)
+        return finished and any(isinstance(one, Progress) and one.phase is Phase.ACCEPTED for one in told)
+
+    async def both() -> dict[str, object]:
+        running = asyncio.create_task(machine.run())
+        async with asyncio.timeout(WAIT_S):
+            while not is_held():
+                await asyncio.sleep(0.02)
+        found = await observed(url)
+        floor.release()
+        end = await running
+        assert end.state is OrderState.FINISHED, end.reason
+        return found
+
+    found = asyncio.run(both())
+    assert found == {"productionTask": "Initial", "held": "ExecutionInProgess", "order_id": 1000}
+
+
+async def observed(url: str) -> dict[str, object]:
+    """Read the data object as a client without any knowledge does: the states of tasks, and what they work on."""
+    async with Client(url) as client:
+        await client.load_data_type_definitions()
+        assert await client.get_namespace_index("http://exection_engine.fraunhofer.iosb.de") == 2  # its spelling
+        found: dict[str, object] = {}
+        left = await (await client.nodes.objects.get_child("2:LifeCycleObject")).get_children()
+        while left:
+            node = left.pop()
+            names = {str((await one.read_browse_name()).Name): one for one in await node.get_children()}
+            if "TaskName" in names:
+                found[await names["TaskName"].read_value()] = await names["StateVariable"].read_value()
+                left += names.values()
+            if "order" in names:
+                found["order_id"] = (await names["order"].read_value()).order_id
+        return found
+
+
+def test_an_event_after_a_lost_session_still_counts(floor: Floor) -> None:
+    with Tunnel(floor.ports["faulty"]) as tunnel:
+        steps = iter((tunnel.cut, floor.release))
+
+        def tell(one: Told) -> None:
+            if isinstance(one, Progress) and one.phase is Phase.ACCEPTED:
+                next(steps)()  # once before, once again with the new session
+
+        at = f'ResourceAssignment {{"job_resource": "{tunnel.url}"}}'
+        end = run(task(call("Held", at, a_order())), tell=tell)
+    assert end.state is OrderState.FINISHED, end.reason
+    assert floor.seen("faulty") == (0, 4)
+
+
+def test_an_answer_that_was_lost_is_unknown_and_never_asked_for_again(floor: Floor) -> None:
+    floor.lines()
+    with Tunnel(floor.ports["faulty"]) as tunnel, ThreadPoolExecutor(1) as beside:
+        at = f'ResourceAssignment {{"job_resource": "{tunnel.url}"}}'
+        running = beside.submit(run, task(call("HeldSync", at, a_order(), more="Retry 2")))
+        floor.called("HeldSync")
+        tunnel.cut()
+        end = running.result()
+    assert end.state is OrderState.CANCELLED
+    assert "the session was lost while HeldSync was executed" in end.reason
+    assert floor.lines() == []
+    assert floor.seen("faulty") == (0, 5)  # nobody knows whether it still moves
+    floor.release()
+    floor.reset("faulty")
+
+
+def from_the_command_line(text: str, folder: Path) -> subprocess.Popen[bytes]:
+    file = folder / "order.pfdl"
+    file.write_text(STRUCTS + text)
+    command = [sys.executable, "-m", "tagwerk.runtime.cli", "engine", f"opc.tcp://127.0.0.1:{free_ports(1)}", str(file)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def test_what_a_dead_engine_left_in_a_queue_is_removed(floor: Floor, tmp_path: Path) -> None:
+    text = task(call("Held", floor.at("faulty"), a_order()))
+    floor.lines()
+    with from_the_command_line(text, tmp_path) as dead:
+        floor.called("Held")
+        dead.send_signal(signal.SIGKILL)
+    assert floor.seen("faulty") == (1, 5)
+    end = run(text)
+    assert "EXECUTING, not IDLE" in end.reason  # what the dead one called may still go on
+    assert floor.seen("faulty") == (0, 5)
+    floor.release()
+    floor.reset("faulty")
+
+
+def test_a_stop_signal_frees_the_resource(floor: Floor, tmp_path: Path) -> None:
+    floor.lines()
+    with from_the_command_line(task(call("Held", floor.at("faulty"), a_order())), tmp_path) as stopped:
+        floor.called("Held")
+        stopped.send_signal(signal.SIGTERM)
+        floor.release()
+        assert stopped.wait(WAIT_S) == 130
+    assert floor.seen("faulty") == (0, 4)

@@ -1,0 +1,1 @@
+"""Production orders: the language they are written in, and their execution."""

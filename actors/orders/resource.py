@@ -1,0 +1,336 @@
+"""The execution of services on one resource: place in the queue, claim, call, end, and everything released again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+from tagwerk.actors.orders.endpoint import Endpoint, EndpointMaker
+from tagwerk.actors.orders.logic.calls import Job, Next, Phase, after_loss
+from tagwerk.actors.orders.logic.queues import EXECUTING, IDLE, Element, state_name
+from tagwerk.actors.orders.logic.services import (
+    EVENT_STATUS,
+    STATUS,
+    Failure,
+    Service,
+    ServiceFault,
+    check_status,
+    check_trigger,
+    is_ours,
+    matched,
+    outputs_of,
+)
+from tagwerk.protocols.errors import DeviceGone, NotSent, Refused, RemoteProtocolError, Unknown
+
+_NOT_CALLED: Final = frozenset((Phase.NEW, Phase.QUEUED, Phase.CLAIMED))
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long is waited for what, in seconds.
+
+    Args:
+        connect_s: For a session, from the first attempt on.
+        again_s: Between two attempts.
+        poll_s: Between two looks at the queue when the server tells of no change.
+        appear_s: For an element to appear in the queue; the template in C takes up to a second.
+        idle_s: For a resource whose queue we lead to become IDLE.
+        gap_s: Beyond the expected duration, for the event of a call whose session was lost.
+        linger_s: For the end of a call that nobody waits for any more, before its place is given up.
+    """
+
+    connect_s: float = 5.0
+    again_s: float = 0.2
+    poll_s: float = 0.1
+    appear_s: float = 10.0
+    idle_s: float = 30.0
+    gap_s: float = 10.0
+    linger_s: float = 5.0
+
+
+@dataclass(slots=True)
+class _Call:
+    job: Job
+    progress: Callable[[Phase], None]
+    phase: Phase = Phase.NEW
+    service: Service | None = None
+    values: list[Any] = field(default_factory=list[Any])
+    expected_s: float = 0.0
+    lost: bool = False
+    abandoned: bool = False
+    unknown: bool = False
+
+    def enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self.progress(phase)
+
+
+@final
+class Resource:
+    """One resource: one long-lived session, and the services that are executed on it. Its queue is the line.
+
+    Args:
+        url: Of it.
+        make: Makes sessions.
+        patience: How long is waited.
+        left_behind: Finds elements of ours in the queue whose owners are dead.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        make: EndpointMaker,
+        patience: Patience,
+        left_behind: Callable[[tuple[Element, ...]], list[Element]],
+    ) -> None:
+        self.url = url
+        self._make = make
+        self._patience = patience
+        self._left_behind = left_behind
+        self._endpoint: Endpoint | None = None
+        self._opening = asyncio.Lock()
+        self._running: dict[asyncio.Task[dict[str, Any]], _Call] = {}
+
+    async def connect(self) -> None:
+        """Open the session, if there is none.
+
+        Raises:
+            ServiceFault: There is none within the time.
+        """
+        async with self._session():
+            return
+
+    async def execute(self, job: Job, progress: Callable[[Phase], None]) -> dict[str, Any]:
+        """Execute a service and give its outputs.
+
+        If the caller is cancelled, a service that is not called yet never will be; one that is called keeps its place
+        until its end is known, or `linger_s` is over.
+
+        Args:
+            job: What is to be done.
+            progress: Told each phase *before* the act; a phase again when a lost session was replaced in it.
+
+        Raises:
+            ServiceFault: It gave nothing.
+        """
+        call = _Call(job, progress)
+        task = asyncio.get_running_loop().create_task(self._carry_out(call))
+        self._running[task] = call
+        task.add_done_callback(self._done)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._abandon(task, call)
+            raise
+
+    async def close(self) -> None:
+        """Let what runs end, release everything, end the session."""
+        for task, call in list(self._running.items()):
+            self._abandon(task, call)
+        if self._running:
+            await asyncio.wait(self._running)
+        if self._endpoint is not None:
+            await self._endpoint.close()
+            self._endpoint = None
+
+    def _abandon(self, task: asyncio.Task[dict[str, Any]], call: _Call) -> None:
+        if call.abandoned:
+            return
+        call.abandoned = True
+        if call.phase in _NOT_CALLED:
+            task.cancel()
+        elif call.phase is not Phase.ENDED:
+            asyncio.get_running_loop().call_later(self._patience.linger_s, task.cancel)
+
+    def _done(self, task: asyncio.Task[dict[str, Any]]) -> None:
+        call = self._running.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None and call.abandoned:
+            _log.warning("%s: %s: %s", self.url, call.job.service, error)
+
+    # --- one call ---
+
+    async def _carry_out(self, call: _Call) -> dict[str, Any]:
+        try:
+            while True:
+                try:
+                    async with self._session() as endpoint:
+                        return await self._carry_on(endpoint, call)
+                except DeviceGone as error:
+                    call.lost = True
+                    _log.warning("%s: %s, %s: %s", self.url, call.job.service, call.phase, error)
+        except ServiceFault as error:
+            if call.phase not in _NOT_CALLED and error.failure is Failure.UNREACHABLE:
+                call.unknown = True
+                reason = f"{call.job.service} was called, and then {error.reason}: nobody knows what came of it"
+                raise ServiceFault(Failure.UNKNOWN, reason) from error
+            call.unknown = call.unknown or error.failure is Failure.UNKNOWN
+            raise
+        except (Refused, NotSent) as error:
+            raise ServiceFault(Failure.REJECTED, str(error)) from error
+        except RemoteProtocolError as error:
+            before = call.phase in _NOT_CALLED
+            raise ServiceFault(Failure.REJECTED if before else Failure.BAD_OUTPUT, str(error)) from error
+        finally:
+            await self._release(call)
+
+    async def _carry_on(self, endpoint: Endpoint, call: _Call) -> dict[str, Any]:
+        job = call.job
+        if call.service is None:
+            call.service = await endpoint.service(job.service)
+            call.values = matched(call.service, job.inputs)
+        else:
+            await endpoint.service(job.service)  # a new session hears its events, too
+        service = call.service
+        if call.phase is Phase.ENDED:
+            raise ServiceFault(Failure.UNKNOWN, f"{job.service} ended, and its end was lost")
+        endpoint.begin_listening(job.service)
+        if call.lost and (step := after_loss(call.phase, service.asynchronous, await endpoint.look(), job)) in (
+            Next.UNKNOWN, Next.LISTEN,
+        ):  # fmt: skip
+            if step is Next.UNKNOWN:
+                raise ServiceFault(Failure.UNKNOWN, f"the session was lost while {job.service} was executed")
+            call.enter(call.phase)
+            return await self._end_of(endpoint, call, service)
+        await self._until_first(endpoint, call)
+        call.enter(Phase.CLAIMED)
+        await endpoint.set_state(EXECUTING)
+        result = await self._handed_over(endpoint, call, service)
+        if not service.asynchronous:
+            call.enter(Phase.ENDED)
+            check_status(job.service, result, STATUS)
+            return outputs_of(service, job.outputs, result)
+        call.phase = Phase.ENDED  # unless it did begin
+        check_trigger(job.service, result)
+        call.enter(Phase.ACCEPTED)
+        expected = result.get("ExpectedServiceExecutionDuration")
+        call.expected_s = expected / 1000 if isinstance(expected, (int, float)) else 0.0
+        return await self._end_of(endpoint, call, service)
+
+    async def _until_first(self, endpoint: Endpoint, call: _Call) -> None:
+        """Take a place in the queue, and wait until it is the first one and the resource is idle."""
+        job, patience, clock = call.job, self._patience, asyncio.get_running_loop().time
+        place = 0
+        if call.phase is not Phase.NEW:  # its element may still be there
+            place = (await endpoint.look()).place_of(job.client, job.service_uuid)
+        if not place:
+            call.enter(Phase.QUEUED)
+            await endpoint.add(job)
+        since = clock()
+        first_since: float | None = None
+        while True:
+            seen = await endpoint.look()
+            now_place = seen.place_of(job.client, job.service_uuid)
+            if now_place == 1 and seen.state == IDLE:
+                return
+            if not now_place and (place or clock() - since > patience.appear_s):
+                gone = "somebody took it out of the queue" if place else "it does not appear in the queue"
+                raise ServiceFault(Failure.REJECTED, f"{job.service} was not called: {gone} of {self.url}")
+            place = now_place
+            if place == 1:
+                first_since = first_since if first_since is not None else clock()
+                if clock() - first_since > patience.idle_s:
+                    state = state_name(seen.state)
+                    reason = f"{job.service} was not called: {self.url} is {state}, not IDLE, for {patience.idle_s:g} s"
+                    raise ServiceFault(Failure.REJECTED, reason)
+            await endpoint.changed(patience.poll_s)
+
+    async def _handed_over(self, endpoint: Endpoint, call: _Call, service: Service) -> Mapping[str, Any]:
+        """Call the method; whether that is known not to have happened decides what a failure means."""
+        call.enter(Phase.CALLED)
+        try:
+            return await endpoint.call(service, call.values)
+        except (ServiceFault, NotSent, Refused):
+            call.phase = Phase.ENDED
+            raise
+        except RemoteProtocolError:
+            call.phase = Phase.ENDED
+            raise
+        except Unknown as error:
+            raise DeviceGone(str(error)) from error
+
+    async def _end_of(self, endpoint: Endpoint, call: _Call, service: Service) -> dict[str, Any]:
+        """Wait for the event that ends this call. Without a lost session there is no limit but the order's own."""
+        job = call.job
+        limit_s = call.expected_s + self._patience.gap_s if call.lost else None
+        try:
+            async with asyncio.timeout(limit_s):
+                while not is_ours(event := await endpoint.event(job.service), job.service_uuid, job.task_uuid):
+                    _log.warning("%s: an event of %s names another service", self.url, job.service)
+        except TimeoutError as error:
+            reason = f"the session was lost while {job.service} was executed, and its event did not come"
+            raise ServiceFault(Failure.UNKNOWN, reason) from error
+        call.enter(Phase.ENDED)
+        check_status(job.service, event, EVENT_STATUS)
+        return outputs_of(service, job.outputs, event)
+
+    async def _release(self, call: _Call) -> None:
+        """Give the resource back. The state comes first: an element that stays tells who left it, a state does not."""
+        if call.phase is Phase.NEW:
+            return
+        job = call.job
+        try:
+            async with self._session() as endpoint:
+                claimed = call.phase is not Phase.QUEUED
+                if call.unknown:
+                    text = "%s stays EXECUTING: whether %s has ended is not known. Look at it, then write AssetState 4"
+                    _log.error(text, self.url, job.service)
+                elif claimed and (await endpoint.look()).state == EXECUTING:
+                    await endpoint.set_state(IDLE)
+                await endpoint.remove(job.client, job.service_uuid)
+        except (DeviceGone, Refused, ServiceFault) as error:
+            _log.error("%s: the element of %s stays in the queue: %s", self.url, job.service, error)
+
+    # --- the session ---
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Endpoint]:
+        """Give the session; make one if there is none. After DeviceGone the next one is a new one.
+
+        Raises:
+            ServiceFault: There is none within `connect_s`.
+        """
+        endpoint = await self._open()
+        try:
+            yield endpoint
+        except DeviceGone:
+            async with self._opening:
+                if self._endpoint is endpoint:
+                    self._endpoint = None
+                    await endpoint.close()
+            raise
+
+    async def _open(self) -> Endpoint:
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._patience.connect_s
+        async with self._opening:
+            while self._endpoint is None:
+                endpoint = self._make(self.url)
+                try:
+                    await endpoint.open()
+                    await self._sweep(endpoint)
+                    self._endpoint = endpoint
+                except DeviceGone as error:
+                    await endpoint.close()
+                    if clock() >= until:
+                        raise ServiceFault(Failure.UNREACHABLE, str(error)) from error
+                    await asyncio.sleep(self._patience.again_s)
+                except (Refused, RemoteProtocolError) as error:
+                    await endpoint.close()
+                    raise ServiceFault(Failure.UNREACHABLE, str(error)) from error
+            return self._endpoint
+
+    async def _sweep(self, endpoint: Endpoint) -> None:
+        """Take elements of ours out of the queue whose owners are dead: they would stand there for ever."""
+        seen = await endpoint.look()
+        for one in self._left_behind(seen.queue):
+            executing = one.place == 1 and seen.state == EXECUTING
+            _log.warning(
+                "%s: %s is dead, its element is removed%s", self.url, one.client,
+                "; it was executed, and what came of it is not known" if executing else "",
+            )  # fmt: skip
+            await endpoint.remove(one.client, one.service_uuid)

@@ -186,13 +186,13 @@ def questions(directory: Path, days: int) -> Iterator[Row]:
             count += sum(len(batch) for frame in page.frames for batch in decode(frame))
         assert count == 86_400
 
+    def steps() -> Iterator[None]:
+        found = yield from answers.trend_of(Past(store, 5, ValueType.FLOAT), ValueType.FLOAT, FIRST_NS, LAST_NS, 2_000)
+        assert 1_000 < len(found) < 2_100
+
     def trend() -> None:
-        making = answers.trend_of(Past(store, 5, ValueType.FLOAT), ValueType.FLOAT, FIRST_NS, LAST_NS, 2_000)
-        try:
-            while True:
-                next(making)
-        except StopIteration as done:
-            assert 1_000 < len(done.value) < 2_100
+        for _ in steps():
+            pass
 
     store.close()
     Path("/proc/sys/vm/drop_caches").write_text("3")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, final
@@ -61,12 +61,14 @@ class _Call:
     service: Service | None = None
     values: list[Any] = field(default_factory=list[Any])
     expected_s: float = 0.0
-    lost: bool = False
+    lost_at: float | None = None  # by the loop's clock, when a session was lost for the first time
+    claimed: bool = False
     abandoned: bool = False
     unknown: bool = False
 
     def enter(self, phase: Phase) -> None:
         self.phase = phase
+        self.claimed = self.claimed or phase is Phase.CLAIMED
         self.progress(phase)
 
 
@@ -161,8 +163,10 @@ class Resource:
                     async with self._session() as endpoint:
                         return await self._carry_on(endpoint, call)
                 except DeviceGone as error:
-                    call.lost = True
+                    if call.lost_at is None:
+                        call.lost_at = asyncio.get_running_loop().time()
                     _log.warning("%s: %s, %s: %s", self.url, call.job.service, call.phase, error)
+                    await asyncio.sleep(self._patience.again_s)
         except ServiceFault as error:
             if call.phase not in _NOT_CALLED and error.failure is Failure.UNREACHABLE:
                 call.unknown = True
@@ -170,7 +174,7 @@ class Resource:
                 raise ServiceFault(Failure.UNKNOWN, reason) from error
             call.unknown = call.unknown or error.failure is Failure.UNKNOWN
             raise
-        except (Refused, NotSent) as error:
+        except Refused as error:
             raise ServiceFault(Failure.REJECTED, str(error)) from error
         except RemoteProtocolError as error:
             before = call.phase in _NOT_CALLED
@@ -188,15 +192,17 @@ class Resource:
         service = call.service
         if call.phase is Phase.ENDED:
             raise ServiceFault(Failure.UNKNOWN, f"{job.service} ended, and its end was lost")
-        endpoint.begin_listening(job.service)
-        if call.lost and (step := after_loss(call.phase, service.asynchronous, await endpoint.look(), job)) in (
-            Next.UNKNOWN, Next.LISTEN,
-        ):  # fmt: skip
+        if call.lost_at is not None:
+            if call.phase not in _NOT_CALLED:
+                endpoint.begin_listening(job.service)  # before the look: what comes after it is heard
+            step = after_loss(call.phase, service.asynchronous, await endpoint.look(), job)
             if step is Next.UNKNOWN:
                 raise ServiceFault(Failure.UNKNOWN, f"the session was lost while {job.service} was executed")
-            call.enter(call.phase)
-            return await self._end_of(endpoint, call, service)
+            if step is Next.LISTEN:
+                call.enter(call.phase)
+                return await self._end_of(endpoint, call, service)
         await self._until_first(endpoint, call)
+        endpoint.begin_listening(job.service)  # only who stands first does: others of the same service wait behind us
         call.enter(Phase.CLAIMED)
         await endpoint.set_state(EXECUTING)
         result = await self._handed_over(endpoint, call, service)
@@ -225,7 +231,8 @@ class Resource:
         while True:
             seen = await endpoint.look()
             now_place = seen.place_of(job.client, job.service_uuid)
-            if now_place == 1 and seen.state == IDLE:
+            ours = call.claimed and seen.state == EXECUTING  # written by us in a session that was lost
+            if now_place == 1 and (seen.state == IDLE or ours):
                 return
             if not now_place and (place or clock() - since > patience.appear_s):
                 gone = "somebody took it out of the queue" if place else "it does not appear in the queue"
@@ -244,21 +251,28 @@ class Resource:
         call.enter(Phase.CALLED)
         try:
             return await endpoint.call(service, call.values)
-        except (ServiceFault, NotSent, Refused):
+        except (ServiceFault, Refused):
             call.phase = Phase.ENDED
             raise
-        except RemoteProtocolError:
+        except RemoteProtocolError as error:
+            if service.asynchronous:
+                reason = f"{call.job.service} was called, and its answer cannot be read: {error}"
+                raise ServiceFault(Failure.UNKNOWN, reason) from error
             call.phase = Phase.ENDED
             raise
+        except NotSent as error:
+            call.phase = Phase.CLAIMED
+            raise DeviceGone(str(error)) from error
         except Unknown as error:
             raise DeviceGone(str(error)) from error
 
     async def _end_of(self, endpoint: Endpoint, call: _Call, service: Service) -> dict[str, Any]:
         """Wait for the event that ends this call. Without a lost session there is no limit but the order's own."""
         job = call.job
-        limit_s = call.expected_s + self._patience.gap_s if call.lost else None
+        until = None if call.lost_at is None else call.lost_at + call.expected_s + self._patience.gap_s
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout_at(until):
+                await asyncio.sleep(0)  # a session that is lost again and again is no reason to wait for ever
                 while not is_ours(event := await endpoint.event(job.service), job.service_uuid, job.task_uuid):
                     _log.warning("%s: an event of %s names another service", self.url, job.service)
         except TimeoutError as error:
@@ -275,11 +289,12 @@ class Resource:
         job = call.job
         try:
             async with self._session() as endpoint:
-                claimed = call.phase is not Phase.QUEUED
                 if call.unknown:
                     text = "%s stays EXECUTING: whether %s has ended is not known. Look at it, then write AssetState 4"
                     _log.error(text, self.url, job.service)
-                elif claimed and (await endpoint.look()).state == EXECUTING:
+                elif call.phase in (Phase.CALLED, Phase.ACCEPTED):
+                    _log.warning("%s: %s was not waited for any more, its place is given up", self.url, job.service)
+                if call.claimed and not call.unknown and (await endpoint.look()).state == EXECUTING:
                     await endpoint.set_state(IDLE)
                 await endpoint.remove(job.client, job.service_uuid)
         except (DeviceGone, Refused, ServiceFault) as error:
@@ -288,7 +303,7 @@ class Resource:
     # --- the session ---
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[Endpoint]:
+    async def _session(self) -> AsyncGenerator[Endpoint]:
         """Give the session; make one if there is none. After DeviceGone the next one is a new one.
 
         Raises:

@@ -240,3 +240,7 @@ def a_order() -> str:
 
 def indented(text: str) -> str:
     return "".join(f"    {line}\n" for line in text.splitlines())
+
+
+if __name__ == "__main__":
+    run(sys.argv[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import shopfloor_rig
 from asyncua.client.client import Client
 from shopfloor_rig import (
     ORDER,
@@ -221,19 +221,12 @@ def test_an_answer_that_was_lost_is_unknown_and_never_asked_for_again(floor: Flo
     floor.reset("faulty")
 
 
-def from_the_command_line(text: str, folder: Path) -> subprocess.Popen[bytes]:
-    file = folder / "order.pfdl"
-    file.write_text(STRUCTS + text)
-    command = [sys.executable, "-m", "tagwerk.runtime.cli", "engine", f"opc.tcp://127.0.0.1:{free_ports(1)}", str(file)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-
-def test_what_a_dead_engine_left_in_a_queue_is_removed(floor: Floor, tmp_path: Path) -> None:
+def test_what_a_dead_engine_left_in_a_queue_is_removed(floor: Floor) -> None:
     text = task(call("Held", floor.at("faulty"), a_order()))
     floor.lines()
-    with from_the_command_line(text, tmp_path) as dead:
+    with subprocess.Popen([sys.executable, shopfloor_rig.__file__, text]) as dead:
         floor.called("Held")
-        dead.send_signal(signal.SIGKILL)
+        dead.kill()
     assert floor.seen("faulty") == (1, 5)
     end = run(text)
     assert "EXECUTING, not IDLE" in end.reason  # what the dead one called may still go on
@@ -242,11 +235,19 @@ def test_what_a_dead_engine_left_in_a_queue_is_removed(floor: Floor, tmp_path: P
     floor.reset("faulty")
 
 
-def test_a_stop_signal_frees_the_resource(floor: Floor, tmp_path: Path) -> None:
-    floor.lines()
-    with from_the_command_line(task(call("Held", floor.at("faulty"), a_order())), tmp_path) as stopped:
-        floor.called("Held")
-        stopped.send_signal(signal.SIGTERM)
+def test_a_run_that_is_stopped_frees_the_resource(floor: Floor) -> None:
+    told: list[Told] = []
+    machine = engine(task(call("Held", floor.at("faulty"), a_order())), tell=told.append)
+
+    async def stopped() -> None:
+        running = asyncio.create_task(machine.run())
+        async with asyncio.timeout(WAIT_S):
+            while not any(isinstance(one, Progress) and one.phase is Phase.ACCEPTED for one in told):
+                await asyncio.sleep(0.02)
+        running.cancel()  # what Ctrl-C does
         floor.release()
-        assert stopped.wait(WAIT_S) == 130
+        await asyncio.wait({running})
+        assert running.cancelled()
+
+    asyncio.run(stopped())
     assert floor.seen("faulty") == (0, 4)

@@ -119,7 +119,7 @@ def test_a_resource_that_cannot_be_reached() -> None:
     assert failure(execute(SimulatedResource([simulated()], reachable=False))) is Failure.UNREACHABLE
 
 
-@pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.CLAIMED])
+@pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.CLAIMED, Phase.CALLED])
 def test_a_session_lost_before_the_call_does_no_harm(phase: Phase) -> None:
     world = SimulatedResource([simulated()])
     cuts = iter((world.cut,))
@@ -135,9 +135,21 @@ def test_a_session_lost_before_the_call_does_no_harm(phase: Phase) -> None:
 
 def test_an_event_after_a_lost_session_still_counts() -> None:
     world = SimulatedResource([simulated(duration_s=0.01)])
-    assert asyncio.run(execute(world, lambda now: world.cut() if now is Phase.ACCEPTED else None)) == {"n": 2}
+    cuts = iter((world.cut,))
+
+    def tell(now: Phase) -> None:
+        if now is Phase.ACCEPTED:
+            next(cuts, lambda: None)()
+
+    assert asyncio.run(execute(world, tell)) == {"n": 2}
     assert len(world.calls) == 1
     assert (world.queue, world.state) == ([], IDLE)
+
+
+def test_a_session_that_is_lost_for_ever_is_not_waited_for_for_ever() -> None:
+    world = SimulatedResource([simulated(tells=False)])
+    assert failure(execute(world, lambda now: world.cut() if now is Phase.ACCEPTED else None)) is Failure.UNKNOWN
+    assert len(world.calls) == 1
 
 
 @pytest.mark.parametrize("service", [simulated(tells=False), simulated(False, tells=False)])

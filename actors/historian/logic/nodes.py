@@ -116,21 +116,28 @@ def needed_from(nodes: Nodes, edge_ns: int) -> Nodes:
 
 
 def areas_between(nodes: Nodes, edges: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Value x seconds, and the seconds in which a value was known, up to each edge from the first node on.
+    """Value x seconds, and the seconds in which a value was known, between each edge and the next.
+
+    Each stretch is summed by itself: beside a sum over all of them a small one would be lost.
 
     Args:
         nodes: The nodes; no edge lies inside a chunk that was not opened.
-        edges: Times, rising, int64 (k,).
+        edges: Times, rising, int64 (k + 1,).
+
+    Returns:
+        float64 (k,) each.
     """
-    if not len(nodes):
-        return np.zeros(len(edges)), np.zeros(len(edges))
-    known = nodes.usable.astype(np.float64)
-    held = np.where(nodes.usable, nodes.values, 0).astype(np.float64)
-    seconds = np.diff(nodes.times) / NS_PER_S
-    given = ~np.isnan(nodes.areas[:-1])
-    area = np.concatenate([[0.0], np.cumsum(np.where(given, nodes.areas[:-1], held[:-1] * seconds))])
-    time = np.concatenate([[0.0], np.cumsum(known[:-1] * seconds)])
-    place = np.searchsorted(nodes.times, edges, side="right") - 1
-    after = np.maximum(place, 0)
-    rest = np.where(place >= 0, (edges - nodes.times[after]) / NS_PER_S, 0.0)
-    return area[after] + held[after] * rest, time[after] + known[after] * rest
+    order = np.concatenate([edges, nodes.times]).argsort(kind="stable")  # an edge before the nodes of its time
+    place = np.searchsorted(nodes.times, edges) - 1
+    before = np.maximum(place, 0)
+    held_at = nodes.values[before] if len(nodes) else np.zeros(len(edges))
+    known_at = (place >= 0) & (nodes.usable[before] if len(nodes) else False)
+    times = np.concatenate([edges, nodes.times])[order]
+    known = np.concatenate([known_at, nodes.usable])[order]
+    held = np.where(known, np.concatenate([held_at, nodes.values])[order], 0).astype(np.float64)
+    given = np.concatenate([np.full(len(edges), np.nan), nodes.areas])[order]
+    seconds = np.append(np.diff(times) / NS_PER_S, 0.0)
+    at_edge = np.flatnonzero(order < len(edges))
+    with np.errstate(over="ignore", invalid="ignore"):  # values near the end of doubles have no area
+        area = np.where(np.isnan(given), held * seconds, given)
+        return np.add.reduceat(area, at_edge)[:-1], np.add.reduceat(known * seconds, at_edge)[:-1]

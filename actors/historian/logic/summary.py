@@ -66,6 +66,11 @@ def _sums(times: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[float,
     """Area, rises, falls, fall_sum and fall_after of `SUMMARY`."""
     if not np.isfinite(values).all():
         return np.nan, np.nan, 0, np.nan, np.nan  # infinity has no area; minimum and maximum tell of it
+    with np.errstate(over="ignore", invalid="ignore"):  # what has no area is opened
+        return _finite_sums(times, values)
+
+
+def _finite_sums(times: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[float, float, int, float, float]:
     area = float(np.dot(values[:-1], (times[1:] - times[:-1]).astype(np.float64))) / NS_PER_S
     steps = values[1:] - values[:-1]
     down = steps < 0

@@ -67,21 +67,21 @@ def interpolated(nodes: Nodes, grid: Grid) -> Column:
 
 def average(nodes: Nodes, grid: Grid) -> Column:
     """The mean over time, each value held until the next; what is not known does not count."""
-    area, known_s = (np.diff(column) for column in areas_between(nodes, grid.edges))
+    area, known_s = areas_between(nodes, grid.edges)
     there = known_s > 0
     return np.divide(area, known_s, out=np.zeros(grid.rows), where=there), there
 
 
 def on_time(nodes: Nodes, grid: Grid) -> Column:
     """Seconds in which a bool was true."""
-    area, known_s = (np.diff(column) for column in areas_between(nodes, grid.edges))
+    area, known_s = areas_between(nodes, grid.edges)
     return area, known_s > 0
 
 
 def known_time(nodes: Nodes, grid: Grid) -> Column:
     """Seconds in which a value was known."""
     _, known_s = areas_between(nodes, grid.edges)
-    return np.diff(known_s), np.ones(grid.rows, np.bool_)
+    return known_s, np.ones(grid.rows, np.bool_)
 
 
 def count(nodes: Nodes, grid: Grid) -> Column:
@@ -148,28 +148,31 @@ def _at(nodes: Nodes, place: NDArray[np.int64]) -> Column:
 
 
 def _sums(nodes: Nodes, grid: Grid, amounts: NDArray[Any]) -> NDArray[np.float64]:
-    sums = np.concatenate([[0.0], np.cumsum(amounts.astype(np.float64))])
-    found: NDArray[np.float64] = np.diff(sums[np.searchsorted(nodes.times, grid.edges)])
+    found: NDArray[np.float64] = _by_bucket(nodes, grid, amounts.astype(np.float64), np.add, 0.0)
     return found
 
 
 def _extreme(nodes: Nodes, grid: Grid, column: NDArray[Any], pick: np.ufunc) -> Column:
     worst = _worst(column.dtype, pick)
-    found = np.full(grid.rows, worst, column.dtype)
     inside = nodes.usable & (nodes.counts > 0)
-    if len(nodes):
-        filled = np.append(np.where(inside, column, worst), worst)
-        places = np.searchsorted(nodes.times, grid.edges)
-        first, end = places[:-1], places[1:]
-        some = np.flatnonzero(end > first)
-        if len(some):
-            # One call for all: each stretch between two of these places is a bucket or lies between buckets.
-            both = np.stack([first[some], end[some]], axis=1).reshape(-1)
-            found[some] = pick.reduceat(filled, both)[::2]
+    found = _by_bucket(nodes, grid, np.where(inside, column, worst), pick, worst)
     held, there = value(nodes, grid)
     found = np.where(there, pick(found, np.where(there, held, worst)), found)
     there = there | (_sums(nodes, grid, inside) > 0)
     return np.where(there, found, column.dtype.type(0)), there
+
+
+def _by_bucket(nodes: Nodes, grid: Grid, column: NDArray[Any], fold: np.ufunc, nothing: Any) -> NDArray[Any]:
+    """What a function makes of the nodes in each bucket; `nothing` of none."""
+    found = np.full(grid.rows, nothing, column.dtype)
+    places = np.searchsorted(nodes.times, grid.edges)
+    first, end = places[:-1], places[1:]
+    some = np.flatnonzero(end > first)
+    if len(some):
+        # One call for all: each stretch between two of these places is a bucket or lies between buckets.
+        both = np.stack([first[some], end[some]], axis=1).reshape(-1)
+        found[some] = fold.reduceat(np.append(column, np.array([nothing], column.dtype)), both)[::2]
+    return found
 
 
 def _worst(dtype: np.dtype[Any], pick: np.ufunc) -> Any:

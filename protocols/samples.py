@@ -319,9 +319,13 @@ def decode(frame: bytes | memoryview) -> list[Samples]:
     return [_batch(row) for row in value[1]]
 
 
-def frame_rows(frame: bytes) -> list[tuple[int, bytes, Any, bytes, bytes | None]]:
-    """The batches of a frame that was checked before, undecoded: (kind, tags, values, times, quality)."""
-    rows: list[tuple[int, bytes, Any, bytes, bytes | None]] = unpack(frame, max_bytes=MAX_FRAME_BYTES, max_depth=None)[1]
+FrameRow = tuple[int, bytes, Any, bytes, bytes | None]
+"""A batch as it stands in a frame: kind, tags, values, times, quality."""
+
+
+def frame_rows(frame: bytes) -> list[FrameRow]:
+    """The batches of a frame that was checked before, undecoded."""
+    rows: list[FrameRow] = unpack(frame, max_bytes=MAX_FRAME_BYTES, max_depth=None)[1]
     return rows
 
 

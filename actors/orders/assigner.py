@@ -28,6 +28,7 @@ class Assigner:
     def __init__(self, custom_url: str = "") -> None:
         self._custom_url = custom_url
         self._sessions: dict[str, Session] = {}
+        self._mirrors: dict[tuple[Session, str], tuple[str, ua.NodeId | None]] = {}
         self._opening = asyncio.Lock()
 
     async def resource_for(self, service: str, where: Wanted) -> str:
@@ -86,17 +87,24 @@ class Assigner:
     async def _load_of(self, registry: str, agent: ua.NodeId) -> tuple[str, int]:
         """Give an agent's URL, and how many stand in its queue as the registry mirrors it."""
         session = await self._session(registry)
-        (named,) = await session.read([agent], AttributeIds.BrowseName)
-        url = str(value_of(named).Name)
+        key = (session, agent.to_string())
+        if key not in self._mirrors:
+            self._mirrors[key] = await self._mirror_of(session, agent)
+        url, variable = self._mirrors[key]
+        queue = value_of((await session.read([variable]))[0]) if variable is not None else None
+        # An empty queue is one empty element, or nothing at all; else it is an array.
+        return url, len(queue) if isinstance(queue, list) else 0
+
+    async def _mirror_of(self, session: Session, agent: ua.NodeId) -> tuple[str, ua.NodeId | None]:
+        """Find an agent's URL and the variable that mirrors its queue."""
+        name = value_of((await session.read([agent], AttributeIds.BrowseName))[0])
+        if name is None:
+            raise RemoteProtocolError(f"{session.url} gives an agent without a name")
         for one in (await session.children(agent)).values():
             parts = await session.children(one.NodeId)
             if set(parts) >= MODULE_PARTS:
-                variable = await session.below(parts["Queue"].NodeId, "ServiceQueue", "queue_variable")
-                (value,) = await session.read([variable])
-                queue = value_of(value)
-                # An empty queue is one empty element, or nothing at all; else it is an array.
-                return url, len(queue) if isinstance(queue, list) else 0
-        return url, 0
+                return str(name.Name), await session.below(parts["Queue"].NodeId, "ServiceQueue", "queue_variable")
+        return str(name.Name), None
 
     async def _session(self, url: str) -> Session:
         url = with_scheme(url)
@@ -104,6 +112,7 @@ class Assigner:
             session = self._sessions.get(url)
             if session is None or session.over:
                 if session is not None:
+                    self._mirrors = {key: found for key, found in self._mirrors.items() if key[0] is not session}
                     await session.close()
                 session = self._sessions[url] = Session(url)
                 await session.open()

@@ -88,6 +88,7 @@ class Session:
         self._client.connection_lost_callback = self._lost
         self._subscription: Any = None
         self._names: dict[int, str] = {}
+        self._paths: dict[tuple[str, tuple[str, ...]], ua.NodeId] = {}
         self._over = False
 
     @property
@@ -125,18 +126,21 @@ class Session:
         return {one.BrowseName.Name: one for one in found}
 
     async def below(self, node: ua.NodeId, *names: str) -> ua.NodeId:
-        """Follow names down the tree.
+        """Follow names down the tree, once.
 
         Raises:
             Refused: One is not there.
             DeviceGone: The connection broke.
         """
-        for name in names:
-            children = await self.children(node)
-            if name not in children:
-                raise Refused(RefusedCode.UNKNOWN_TAG, f"{self.url} has no {'/'.join(names)}: `{name}` is missing")
-            node = children[name].NodeId
-        return node
+        key = (node.to_string(), names)
+        if key not in self._paths:
+            for name in names:
+                children = await self.children(node)
+                if name not in children:
+                    raise Refused(RefusedCode.UNKNOWN_TAG, f"{self.url} has no {'/'.join(names)}: `{name}` is missing")
+                node = children[name].NodeId
+            self._paths[key] = node
+        return self._paths[key]
 
     async def related(self, node: ua.NodeId, reference: int, *, inverse: bool = False) -> list[ua.ReferenceDescription]:
         """Give the nodes that one kind of reference leads to."""

@@ -137,3 +137,10 @@ def test_what_a_dashboard_is_told() -> None:
     logs = [body for url, body in posted if url.endswith("/log_event")]
     assert [one["log_level"] for one in logs] == [20, 20, 40]
     assert logs[0]["log_message"].startswith("Task productionTask with UUID '")
+
+
+def test_so_many_named_resources_are_connected_to_at_the_start() -> None:
+    text = program(cut(PART_1), cut().replace("//a:1", "//b:2"))
+    for count, named in ((0, []), (1, ["opc.tcp://a:1"]), (5, ["opc.tcp://a:1", "opc.tcp://b:2"])):
+        keys = read_keys((f"number_default_clients={count}",))
+        assert Engine(read(text), "", text, keys, lambda _: None, world().endpoint, QUICK)._named_resources() == named

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from tagwerk.protocols.plantwide import Event
 from tagwerk.runtime.durable import SAMPLES
 
-TOLD_NS: Final = 10_000_000_000
-"""A writer's clock is told of once in so long."""
+SAME_NS: Final = 10_000_000_000
+"""A step that comes so soon after one of nearly its size is the same."""
 
 if TYPE_CHECKING:
     from tagwerk.actors.cvt.actor import Cvt
@@ -62,12 +62,12 @@ class Taker:
             writer.clock_wrong = writer.clock_wrong and not done.current
             return
         shard = self._shard
-        mono_ns = shard.clock.mono_ns()
-        told_ns = writer.clock_told_ns
+        handle, step_ns = done.clock_step
+        mono_ns, told = shard.clock.mono_ns(), writer.clock_told
         # A step comes in several batches, right ones between them: one event tells it.
-        if not writer.clock_wrong and (told_ns is None or mono_ns - told_ns > TOLD_NS):
-            writer.clock_told_ns = mono_ns
-            handle, step_ns = done.clock_step
+        same = told is not None and mono_ns - told[0] < SAME_NS and abs(step_ns - told[1]) < SAME_NS
+        if not writer.clock_wrong and not same:
+            writer.clock_told = (mono_ns, step_ns)
             name = shard.definitions.name_of(handle)
             why = f"the time of {name} steps by {step_ns / 1e9:+.1f} s"
             shard.audit(Event(shard.clock.now_ns(), "", "", "clock", writer.name, "", "", why))

@@ -42,8 +42,8 @@ class Writer:
     lost_ns: int = 0
     """Wall time of the loss, 0 if there is none."""
     clock_wrong: bool = False
-    clock_told_ns: int | None = None
-    """When a step of its clock was told last, monotonic."""
+    clock_told: tuple[int, int] | None = None
+    """When a step of its clock was told last, monotonic ns, and how large it was, ns."""
     live_only: deque[int] = field(default_factory=lambda: deque(maxlen=LIVE_ONLY_LIMIT))
     """The newest numbers that are current but could not be journaled, in case the writer has to be told again."""
     asked_back: bool = False

@@ -26,6 +26,7 @@ from tagwerk.actors.orders.logic.services import (
 )
 from tagwerk.protocols.errors import DeviceGone, NotSent, Refused, RemoteProtocolError, Unknown
 
+RELEASE_ATTEMPTS: Final = 3  # each with a new session, if one is lost meanwhile
 _NOT_CALLED: Final = frozenset((Phase.NEW, Phase.QUEUED, Phase.CLAIMED))
 _log = logging.getLogger(__name__)
 
@@ -286,19 +287,26 @@ class Resource:
         """Give the resource back. The state comes first: an element that stays tells who left it, a state does not."""
         if call.phase is Phase.NEW:
             return
-        job = call.job
-        try:
-            async with self._session() as endpoint:
-                if call.unknown:
-                    text = "%s stays EXECUTING: whether %s has ended is not known. Look at it, then write AssetState 4"
-                    _log.error(text, self.url, job.service)
-                elif call.phase in (Phase.CALLED, Phase.ACCEPTED):
-                    _log.warning("%s: %s was not waited for any more, its place is given up", self.url, job.service)
-                if call.claimed and not call.unknown and (await endpoint.look()).state == EXECUTING:
-                    await endpoint.set_state(IDLE)
-                await endpoint.remove(job.client, job.service_uuid)
-        except (DeviceGone, Refused, ServiceFault) as error:
-            _log.error("%s: the element of %s stays in the queue: %s", self.url, job.service, error)
+        name = call.job.service
+        if call.unknown:
+            text = "%s stays EXECUTING: whether %s has ended is not known. Look at it, then write AssetState 4"
+            _log.error(text, self.url, name)
+        elif call.phase in (Phase.CALLED, Phase.ACCEPTED):
+            _log.warning("%s: %s was not waited for any more, its place is given up", self.url, name)
+        for attempt in range(RELEASE_ATTEMPTS):
+            try:
+                await self._give_back(call)
+                return
+            except (DeviceGone, Refused, ServiceFault) as error:
+                if not isinstance(error, DeviceGone) or attempt == RELEASE_ATTEMPTS - 1:
+                    _log.error("%s: the element of %s stays in the queue: %s", self.url, name, error)
+                    return
+
+    async def _give_back(self, call: _Call) -> None:
+        async with self._session() as endpoint:
+            if call.claimed and not call.unknown and (await endpoint.look()).state == EXECUTING:
+                await endpoint.set_state(IDLE)
+            await endpoint.remove(call.job.client, call.job.service_uuid)
 
     # --- the session ---
 

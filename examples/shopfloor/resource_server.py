@@ -112,12 +112,12 @@ class Resource:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.stop()
 
-    async def join(self, registry: str) -> None:
-        """Register with a device registry, `host:port`."""
+    async def join(self, registry: str, services: Sequence[str] = ()) -> None:
+        """Register with a device registry, `host:port`, for some services; for all if none are named."""
         module = self._name_of_registered()
         async with patient(f"opc.tcp://{registry}") as client:
             agents = await client.nodes.objects.get_child(["0:AgentList", "0:PFDLServiceAgents"])
-            for service in self.services:
+            for service in [one for one in self.services if not services or one.name in services]:
                 await agents.call_method("1:Add_Agent_Server", service.name, "127.0.0.1", str(self.port), module)
         await self._registered.write_value(True)
 

@@ -1,8 +1,9 @@
 """A whole shop floor in one process: `python examples/shopfloor/shopfloor.py [FIRST_PORT]`, until Ctrl-C.
 
-FIRST_PORT is a device registry with an assignment agent; then come a new milling machine, an old one (its types in
-dictionaries, its queue worked once in 0.2 s), and a resource whose services fail in one way each, or wait for you: they
-end when Enter is pressed here. A line `{"call": ..., "port": ..., "inputs": ...}` is written for each service called.
+FIRST_PORT is a device registry with an assignment agent; then come a new milling machine and an old one, its types in
+dictionaries, its queue worked once in 0.2 s. The new one also has services that it does not register: some fail in one
+way each, some wait for you and end when Enter is pressed here. A line `{"call": ..., "port": ..., "inputs": ...}` is
+written for each service called.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from registry import Registry
 from resource_server import Resource, Service
 
 RELEASE_S = 0.2
+REGISTERED = ("Milling", "GetPartsFromWarehouse", "Gluing")
 FAULTS = ("invalid", "fail", "silent", "missing", "bad")
 
 
@@ -51,12 +53,11 @@ def resources(first: int, held: asyncio.Event) -> list[Resource]:
     faulty = [Service(fault.capitalize(), fault=fault) for fault in FAULTS]
     waiting = [Service("Held", held=held), Service("HeldSync", mode="sync", held=held)]
     return [
-        Resource(first, [*order, counting], "Milling", {"diameter": ("SmallerOrEqual", 100.0)}),
+        Resource(first, [*order, counting, *faulty, *waiting], "Milling", {"diameter": ("SmallerOrEqual", 100.0)}),
         Resource(
             first + 1, [Service("Milling"), Service("Gluing")], "OldMilling", {"diameter": ("SmallerOrEqual", 50.0)},
             queue_period_s=0.2, stack="open62541",
         ),
-        Resource(first + 2, [*faulty, *waiting], "Faulty"),
     ]  # fmt: skip
 
 
@@ -86,8 +87,8 @@ async def main() -> None:
         resource.services = [reported(resource, one) for one in resource.services]
     for server in (registry, *floor):
         await server.start()
-    for resource in floor[:2]:
-        await resource.join(f"127.0.0.1:{registry.port}")
+    for resource in floor:
+        await resource.join(f"127.0.0.1:{registry.port}", REGISTERED)
     print(f"registry and assignment agent {registry.url}", flush=True)
     for resource in floor:
         print(f"{resource.module} {resource.url}: {', '.join(one.name for one in resource.services)}", flush=True)

@@ -45,8 +45,8 @@ def engine(
     session = session_of(context)
     if not url.startswith("opc.tcp://"):
         raise ConfigError("this is no OPC UA address", key="URL", value=url, expected="opc.tcp://host:port")
-    text = order._text(file)  # noqa: SLF001  one reading of an order for all commands
-    program = order._program(file, session)  # noqa: SLF001
+    text = order.text_of(file)
+    program = order.program_of(file, session)
     told = importlib.import_module(f"{ORDERS}.logic.engine_keys").read_keys(keys or [])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     run = importlib.import_module(f"{ORDERS}.engine").run

@@ -39,7 +39,12 @@ def _logic(module: str) -> Any:
     return importlib.import_module(f"{LOGIC}.{module}")
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ConfigError: It is too large, or not UTF-8.
+    """
     with path.open("rb") as file:
         raw = file.read(MOST_BYTES + 1)
     if len(raw) > MOST_BYTES:
@@ -63,11 +68,11 @@ def _error(path: Path, finding: Any) -> ConfigError:
     )
 
 
-def _program(path: Path, session: Session) -> Any:
+def program_of(path: Path, session: Session) -> Any:
     """Read an order; if it is none, tell all that is wrong and end with exit code 2."""
     pfdl = _logic("pfdl")
     try:
-        return pfdl.read(_text(path))
+        return pfdl.read(text_of(path))
     except pfdl.Unsound as error:
         if session.json:
             raise ConfigErrors([_error(path, finding) for finding in error.findings]) from None
@@ -104,13 +109,13 @@ def check(context: typer.Context, file: OrderFile) -> int:
     Exit code 0: sound. 2: not; every error names its line and column, and what would be right.
     """
     session = session_of(context)
-    findings = _logic("pfdl").findings_in(_text(file))
+    findings = _logic("pfdl").findings_in(text_of(file))
     if session.json:
         output.json_list([_row(file, finding) for finding in findings])
         return failure.USAGE if findings else failure.DONE
     if findings:
         _refuse(file, findings)
-    program = _program(file, session)
+    program = program_of(file, session)
     counts = (("task", program.tasks), ("service", program.services()), ("struct", program.structs))
     told = ", ".join(f"{len(of)} {name}{'' if len(of) == 1 else 's'}" for name, of in counts)
     output.line(f"{file}: sound ({told})")
@@ -130,7 +135,7 @@ def graph(
 ) -> None:
     """Draw an order as text for Mermaid or Graphviz: one box a task."""
     session = session_of(context)
-    text = getattr(_logic("graph"), format_.value)(_program(file, session))
+    text = getattr(_logic("graph"), format_.value)(program_of(file, session))
     if session.json:
         output.json_line({"format": format_.value, "graph": text})
     else:
@@ -159,7 +164,7 @@ def simulate(
     Exit code 0: it finished. 1: it failed, or was stopped because it goes round without end.
     """
     session = session_of(context)
-    program = _program(file, session)
+    program = program_of(file, session)
     paces = _logic("paces")
     found = _logic("simulate").simulate(
         program,
@@ -175,14 +180,14 @@ def simulate(
 
 def _toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(_text(path))
+        return tomllib.loads(text_of(path))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"this is no TOML: {error}", file=str(path), expected="`Service = seconds`") from error
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found: Any = json.loads(_text(path))
+        found: Any = json.loads(text_of(path))
     except (json.JSONDecodeError, RecursionError) as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else None
         message = f"this is no JSON: {error}"

@@ -72,12 +72,12 @@ class Floor:
     """A running shop floor."""
 
     def __init__(self) -> None:
-        self.first = free_ports(4)
+        self.first = free_ports(3)
         command = [sys.executable, str(ROOT / "examples/shopfloor/shopfloor.py"), str(self.first)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._rest = b""
         self.registry = self.agent = f"opc.tcp://127.0.0.1:{self.first}"
-        self.ports = {name: self.first + 1 + number for number, name in enumerate(("milling", "old", "faulty"))}
+        self.ports = {"milling": self.first + 1, "old": self.first + 2}
 
     def url(self, name: str) -> str:
         return f"opc.tcp://127.0.0.1:{self.ports[name]}"

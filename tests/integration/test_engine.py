@@ -58,7 +58,7 @@ def test_one_file_from_the_command_line(floor: Floor, tmp_path: Path, capfd: pyt
     out = capfd.readouterr().out.splitlines()
     assert out[-1] == "Execution Engine Completed the Process Execution"
     assert [line for line in out if "GetParts" in line and "queued at" in line]
-    calls = [json.loads(line) for line in floor.lines(within_s=0.5)]
+    calls = [json.loads(line) for line in floor.lines(within_s=0.5) if line.startswith("{")]
     assert [one["call"] for one in calls] == ["GetPartsFromWarehouse", "Milling"]
     assert calls[1]["inputs"] == {"order": ORDER}
     assert floor.seen("old") == (0, 4)
@@ -96,10 +96,10 @@ def test_a_variable_that_is_set_again_is_seen(floor: Floor) -> None:
     ],
 )
 def test_a_failure_fails_the_order_and_frees_the_resource(floor: Floor, service: str, reason: str) -> None:
-    end = run(task(call(service, floor.at("faulty"), a_order())))
+    end = run(task(call(service, floor.at("milling"), a_order())))
     assert end.state is OrderState.FAILED
     assert reason in end.reason
-    assert floor.seen("faulty") == (0, 4)
+    assert floor.seen("milling") == (0, 4)
 
 
 def test_a_value_that_does_not_fit_is_never_called(floor: Floor) -> None:
@@ -110,9 +110,9 @@ def test_a_value_that_does_not_fit_is_never_called(floor: Floor) -> None:
 
 
 def test_a_timeout_fails_the_service_and_frees_the_resource(floor: Floor) -> None:
-    end = run(task(call("Silent", floor.at("faulty"), a_order(), more="Timeout 0.3")))
+    end = run(task(call("Silent", floor.at("milling"), a_order(), more="Timeout 0.3")))
     assert (end.state, end.reason) == (OrderState.FAILED, "Silent: not finished within 0.3 s")
-    assert floor.seen("faulty") == (0, 4)
+    assert floor.seen("milling") == (0, 4)
 
 
 def test_a_resource_that_is_not_there(floor: Floor) -> None:
@@ -147,8 +147,8 @@ def test_resources_are_assigned(floor: Floor) -> None:
 
 
 def test_services_run_side_by_side_and_an_observer_sees_them(floor: Floor) -> None:
-    held = f"Task held\n    In\n        order: SWAP_Order\n{call('Held', floor.at('faulty'), 'order', out='')}End\n"
-    quick = held.replace("held", "quick").replace("Held", "Milling").replace(floor.url("faulty"), floor.url("milling"))
+    held = f"Task held\n    In\n        order: SWAP_Order\n{call('Held', floor.at('milling'), 'order', out='')}End\n"
+    quick = held.replace("held", "quick").replace("Held", "Milling").replace(floor.url("milling"), floor.url("old"))
     parallel = "    Parallel\n" + indented(call("held", a_order(), out="") + call("quick", a_order(), out=""))
     told: list[Told] = []
     url = f"opc.tcp://127.0.0.1:{free_ports(1)}"
@@ -192,7 +192,7 @@ async def observed(url: str) -> dict[str, object]:
 
 
 def test_an_event_after_a_lost_session_still_counts(floor: Floor) -> None:
-    with Tunnel(floor.ports["faulty"]) as tunnel:
+    with Tunnel(floor.ports["milling"]) as tunnel:
         steps = iter((tunnel.cut, floor.release))
 
         def tell(one: Told) -> None:
@@ -202,12 +202,12 @@ def test_an_event_after_a_lost_session_still_counts(floor: Floor) -> None:
         at = f'ResourceAssignment {{"job_resource": "{tunnel.url}"}}'
         end = run(task(call("Held", at, a_order())), tell=tell)
     assert end.state is OrderState.FINISHED, end.reason
-    assert floor.seen("faulty") == (0, 4)
+    assert floor.seen("milling") == (0, 4)
 
 
 def test_an_answer_that_was_lost_is_unknown_and_never_asked_for_again(floor: Floor) -> None:
     floor.lines()
-    with Tunnel(floor.ports["faulty"]) as tunnel, ThreadPoolExecutor(1) as beside:
+    with Tunnel(floor.ports["milling"]) as tunnel, ThreadPoolExecutor(1) as beside:
         at = f'ResourceAssignment {{"job_resource": "{tunnel.url}"}}'
         running = beside.submit(run, task(call("HeldSync", at, a_order(), more="Retry 2")))
         floor.called("HeldSync")
@@ -216,28 +216,28 @@ def test_an_answer_that_was_lost_is_unknown_and_never_asked_for_again(floor: Flo
     assert end.state is OrderState.CANCELLED
     assert "the session was lost while HeldSync was executed" in end.reason
     assert floor.lines() == []
-    assert floor.seen("faulty") == (0, 5)  # nobody knows whether it still moves
+    assert floor.seen("milling") == (0, 5)  # nobody knows whether it still moves
     floor.release()
-    floor.reset("faulty")
+    floor.reset("milling")
 
 
 def test_what_a_dead_engine_left_in_a_queue_is_removed(floor: Floor) -> None:
-    text = task(call("Held", floor.at("faulty"), a_order()))
+    text = task(call("Held", floor.at("milling"), a_order()))
     floor.lines()
     with subprocess.Popen([sys.executable, shopfloor_rig.__file__, text]) as dead:
         floor.called("Held")
         dead.kill()
-    assert floor.seen("faulty") == (1, 5)
+    assert floor.seen("milling") == (1, 5)
     end = run(text)
     assert "EXECUTING, not IDLE" in end.reason  # what the dead one called may still go on
-    assert floor.seen("faulty") == (0, 5)
+    assert floor.seen("milling") == (0, 5)
     floor.release()
-    floor.reset("faulty")
+    floor.reset("milling")
 
 
 def test_a_run_that_is_stopped_frees_the_resource(floor: Floor) -> None:
     told: list[Told] = []
-    machine = engine(task(call("Held", floor.at("faulty"), a_order())), tell=told.append)
+    machine = engine(task(call("Held", floor.at("milling"), a_order())), tell=told.append)
 
     async def stopped() -> None:
         running = asyncio.create_task(machine.run())
@@ -250,4 +250,4 @@ def test_a_run_that_is_stopped_frees_the_resource(floor: Floor) -> None:
         assert running.cancelled()
 
     asyncio.run(stopped())
-    assert floor.seen("faulty") == (0, 4)
+    assert floor.seen("milling") == (0, 4)

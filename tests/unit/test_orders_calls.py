@@ -155,14 +155,28 @@ def test_a_session_that_is_lost_for_ever_is_not_waited_for_for_ever() -> None:
 @pytest.mark.parametrize("service", [simulated(tells=False), simulated(False, tells=False)])
 def test_what_is_not_known_is_said_and_the_state_is_left_alone(service: SimulatedService) -> None:
     world = SimulatedResource([service])
+    cuts = iter((world.cut,))
 
     def tell(now: Phase) -> None:
         if now is (Phase.ACCEPTED if service.service.asynchronous else Phase.CALLED):
-            asyncio.get_running_loop().call_soon(asyncio.get_running_loop().call_soon, world.cut)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, next(cuts, lambda: None))
 
     assert failure(execute(world, tell)) is Failure.UNKNOWN
     assert len(world.calls) == 1
     assert (world.queue, world.state) == ([], EXECUTING)
+
+
+def test_a_session_that_is_lost_while_all_is_given_back_is_replaced() -> None:
+    world = SimulatedResource([simulated()])
+    cuts = iter((world.cut,))
+
+    def tell(now: Phase) -> None:
+        if now is Phase.ENDED:
+            next(cuts)()
+
+    assert asyncio.run(execute(world, tell)) == {"n": 2}
+    assert (world.queue, world.state) == ([], IDLE)
 
 
 def test_a_call_that_is_given_up_keeps_its_place_until_its_end() -> None:

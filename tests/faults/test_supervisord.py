@@ -148,12 +148,16 @@ class Counting:
     def __init__(self, plant: Supervised) -> None:
         self._plant = plant
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self.acknowledged: list[float] = []
 
     def __enter__(self) -> Counting:
         self._thread.start()
-        self._plant.until(lambda: len(self.acknowledged) > 20)
+        try:
+            self._plant.until(lambda: len(self.acknowledged) > 20)
+        except BaseException:
+            self._stop.set()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

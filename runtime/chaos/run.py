@@ -41,7 +41,7 @@ EQUAL_S: Final = 15.0
 ASK_S: Final = 60.0
 FILL_AT: Final = 0.4
 """After this part of the time the journals are filled, once."""
-FILL_LEAST_S: Final = 20.0
+FILL_LEAST_S: Final = 60.0
 """Shorter runs leave it out."""
 OCCURRENCES: Final = 10_000
 """Occurrences of an alarm that one question gives; an alarm has at most one a second."""

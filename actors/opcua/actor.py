@@ -16,7 +16,7 @@ from tagwerk.actors.opcua.asyncua_mends import quiet_asyncua
 from tagwerk.actors.opcua.client import UaDevice
 from tagwerk.actors.opcua.lease_keeper import LeaseKeeper
 from tagwerk.actors.opcua.lease_store import LeaseFile
-from tagwerk.actors.opcua.link import Link
+from tagwerk.actors.opcua.link import PATIENCE_S, Link
 from tagwerk.actors.opcua.logic.items import ItemTable
 from tagwerk.actors.opcua.logic.writes import check_tag
 from tagwerk.actors.opcua.outflow import Outflow
@@ -35,8 +35,6 @@ from tagwerk.runtime.plantfile_models import OpcuaConfig
 COUNTERS: Final = ("values", "overflows", "gaps", "connects", "batches dropped", "writes")
 """The slot's counters, by number."""
 
-PATIENCE_S: Final = 6.0
-"""After the start of its node a link that is not connected yet is not ready for so long; the plant starts without."""
 READY_LIMIT_S: Final = 5.0
 STOP_LIMIT_S: Final = 1.0
 _COUNT_S: Final = 0.5

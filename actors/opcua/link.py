@@ -22,12 +22,15 @@ from tagwerk.runtime.plantfile_models import OpcuaConfig
 CONNECT_LIMIT_S: Final = 4.0
 CLOSE_LIMIT_S: Final = 2.0
 START_GRACE_S: Final = 1.0
+"""Without a session so long after the start its tags are Bad."""
+PATIENCE_S: Final = 6.0
+"""A device that starts with its plant has so long to come up before it counts as lost."""
 CHECK_S: Final = 0.25
 PROBE_AFTER_S: Final = 0.5
+"""The server is asked for a sign of life after so long a silence and has 1 s: its end is seen within 1.75 s."""
 STOOD_STILL_S: Final = 0.5
 COMPARE_S: Final = 60.0
 COMPARE_GRACE_S: Final = 1.0
-"""The server is asked for a sign of life after 0.5 s of silence and has 1 s: its end is seen within 1.75 s."""
 
 
 @final
@@ -115,7 +118,10 @@ class Link:
     async def run(self) -> None:
         """Connect and serve, again and again."""
         loop = asyncio.get_running_loop()
-        grace = loop.call_later(START_GRACE_S, self._not_there, self._clock.now_ns())
+        waits = [
+            loop.call_later(START_GRACE_S, self._not_there, self._clock.now_ns()),
+            loop.call_later(PATIENCE_S, self._still_not_there),
+        ]
         failures = 0
         try:
             while True:
@@ -134,7 +140,8 @@ class Link:
                     await self._close(device)
                 await asyncio.sleep(reconnect_delay_s(failures, self._chance()))
         finally:
-            grace.cancel()
+            for wait in waits:
+                wait.cancel()
             self._front.unmark()
 
     async def _session(self, device: Device, failures: int) -> int:
@@ -296,8 +303,12 @@ class Link:
     def _not_there(self, since_ns: int) -> None:
         """The start: there is no connection, and the attempt to make one goes on."""
         if self.device is None and self._is_up is None:
-            self._tell(up=False, reason=self._said or f"no answer from {self._config.url} yet")
             self._front.down(since_ns)
+
+    def _still_not_there(self) -> None:
+        """Not told before: a device that comes up with its plant is not lost, and nobody has to answer for it."""
+        if self.device is None and self._is_up is None:
+            self._tell(up=False, reason=self._said or f"no answer from {self._config.url} yet")
 
     def _tell(self, *, up: bool, reason: str) -> None:
         """One event a change, however often it is tried meanwhile."""

@@ -583,6 +583,19 @@ def test_a_server_that_was_never_there_is_told_once() -> None:
     play(story, connected=False)
 
 
+def test_a_server_that_comes_up_with_the_plant_was_never_lost() -> None:
+    async def story(rig: Rig) -> None:
+        assert await until(lambda: rig.sink.quality(1) == q.BAD_NO_COMMUNICATION) <= 1.1
+        await asyncio.sleep(3.0)
+        assert rig.link.connected is None
+        rig.server.up = True
+        await until(lambda: rig.link.connected is True)
+        await asyncio.sleep(10.0)
+        assert rig.told_links == [True]
+
+    play(story, connected=False)
+
+
 def test_a_lost_link_with_many_attempts_is_told_once() -> None:
     async def story(rig: Rig) -> None:
         rig.server.die()

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import socket as sockets
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, final
 
@@ -27,7 +28,6 @@ from tagwerk.runtime.attach_values import as_ns, batch_of, in_unit, nearest, wri
 from tagwerk.runtime.attach_watch import TagWatch
 from tagwerk.runtime.definitions import DefinitionTable
 from tagwerk.runtime.home import Home
-from tagwerk.runtime.publisher import with_catalog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -191,7 +191,7 @@ class Plant:
         every = [names] * count if isinstance(names, str) else list(names)
         definitions = {name: self.definition(name) for name in dict.fromkeys(every)}
         now = self._engine.clock.now_ns() if times is None else times
-        return with_catalog(batch_of([definitions[name] for name in every], values, now, quality), self._table)
+        return replace(batch_of([definitions[name] for name in every], values, now, quality), catalog=self._table)
 
     def publish(self, samples: Samples, *, timeout_s: float | None = None, backfill: bool = False) -> None:
         """Publish measured values that this process owns; returns when they are in the shards' journals.
@@ -276,7 +276,7 @@ class Plant:
         span = (as_ns(start), as_ns(end))
         wanted = {name: self.definition(name) for name in names}
         return {
-            name: with_catalog(history_of(self._asker, tag, span, limit, bounds, newest), self._table)
+            name: replace(history_of(self._asker, tag, span, limit, bounds, newest), catalog=self._table)
             for name, tag in wanted.items()
         }
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from tagwerk.protocols.errors import NotJournaled, Refused, TagwerkError, Timeout, WindowFull
 from tagwerk.runtime.attach_engine import Engine, fail, settle
-from tagwerk.runtime.publisher import Publisher, Ticket
+from tagwerk.runtime.publisher import Publisher
+from tagwerk.runtime.writer_link import Ticket
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Final, final
 import numpy as np
 
 from tagwerk.protocols import quality as q
-from tagwerk.protocols.samples import Samples, concatenate
+from tagwerk.protocols.samples import Samples, ValueType, concatenate, make
 from tagwerk.runtime.attach_engine import Engine, settle
-from tagwerk.runtime.publisher import quality_batch, with_catalog
 from tagwerk.runtime.watcher import Watch
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class TagWatch:
             if overflow:
                 self._waiting.clear()
             else:
-                self._waiting.append(with_catalog(samples, self._table))
+                self._waiting.append(replace(samples, catalog=self._table))
                 self._arrived.notify()
         if overflow and self._watch is not None:
             for shard in self._watch.shards.values():
@@ -82,7 +81,7 @@ class TagWatch:
         if stale and self._watch is not None:
             handles = self._watch.shards[shard].handles
             now_ns = self._engine.clock.now_ns()
-            self._put(quality_batch(handles, q.UNCERTAIN_NO_COMMUNICATION, now_ns))
+            self._put(make(ValueType.QUALITY, handles, None, now_ns, q.UNCERTAIN_NO_COMMUNICATION))
 
     @property
     def in_step(self) -> bool:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tagwerk.actors.cvt.logic.table import quality_only
 from tagwerk.protocols import quality as q
-from tagwerk.protocols.samples import encode
+from tagwerk.protocols.samples import ValueType, encode, make
 from tagwerk.runtime.durable import LOSS
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class LossDesk:
             return
         shard = self._shard
         now_ns = shard.steady.now_ns()
-        batch = quality_only(shard.table.handles[rows], code, time_ns)
+        batch = make(ValueType.QUALITY, shard.table.handles[rows], None, time_ns, code)
         shard.table.lose(batch, rows, now_ns)
         shard.feed.add(batch, rows, now_ns)
         shard.recorder.batches(LOSS, writer.name if writer is not None else "", [batch])

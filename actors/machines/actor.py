@@ -23,7 +23,6 @@ from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.tags import DropLease, HoldLease, TagWritten, WriteNotSent, WriteTag, WriteUnknown
 from tagwerk.runtime.actor import Actor, Later, Outcome, Sender
 from tagwerk.runtime.process import boot_hash
-from tagwerk.runtime.publisher import quality_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -264,7 +263,7 @@ class MachineActor(Actor):
         for name, value in self._published.due(wanted):
             tag = wires[name].tag
             if value is None:
-                batch = quality_batch([tag.handle], q.BAD, now_ns)
+                batch = s.make(s.ValueType.QUALITY, [tag.handle], None, now_ns, q.BAD)
             else:
                 kind = s.TYPE_NAMES[tag.type]
                 batch = s.make(kind, [tag.handle], [wires[name].to_tag(value)], now_ns)

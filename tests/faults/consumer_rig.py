@@ -23,8 +23,9 @@ from tagwerk.runtime.home import Home
 from tagwerk.runtime.page import Page, PeerState
 from tagwerk.runtime.plantfile import parse
 from tagwerk.runtime.process import Identity
-from tagwerk.runtime.publisher import Publisher, Ticket
+from tagwerk.runtime.publisher import Publisher
 from tagwerk.runtime.transport import MemoryNet, MemoryTransport
+from tagwerk.runtime.writer_link import Ticket
 
 NOW_NS = 1_700_000_000_000_000_000
 S = 1_000_000_000

@@ -26,10 +26,11 @@ from tagwerk.runtime.journal import Disk
 from tagwerk.runtime.page import Page, PeerState
 from tagwerk.runtime.plantfile import parse
 from tagwerk.runtime.process import Identity
-from tagwerk.runtime.publisher import Publisher, Ticket, WriterLink, _Batch
+from tagwerk.runtime.publisher import Publisher
 from tagwerk.runtime.reactor import Reactor
 from tagwerk.runtime.transport import MemoryNet, MemoryTransport, Port, Transport, ZmqTransport
 from tagwerk.runtime.watcher import ShardWatch, Watch
+from tagwerk.runtime.writer_link import Batch, Ticket, WriterLink
 
 NAMES = ["cvt/0", "echo/0", "client/0"]
 NOW_NS = 1_700_000_000_000_000_000
@@ -381,7 +382,7 @@ def push_raw(publisher: Publisher, frame: bytes, *tickets: Ticket) -> None:
     for ticket in tickets:
         ticket.add()
         ticket.close()
-    link_of(publisher).window.push(_Batch(frame, False, tuple(enumerate(tickets, 1))))
+    link_of(publisher).window.push(Batch(frame, False, tuple(enumerate(tickets, 1))))
 
 
 def done(ticket: Ticket) -> bool:

@@ -51,8 +51,9 @@ from tagwerk.runtime.control_box import Sender
 from tagwerk.runtime.dead_letters import DEAD_LETTERS_LIMIT, TEXT_LIMIT
 from tagwerk.runtime.durable import read_record
 from tagwerk.runtime.page import PeerState
-from tagwerk.runtime.publisher import Publisher, Ticket, quality_batch
+from tagwerk.runtime.publisher import Publisher
 from tagwerk.runtime.transport import REQUEST_LIMIT_BYTES
+from tagwerk.runtime.writer_link import Ticket
 
 
 @pytest.fixture(params=["memory", pytest.param("zmq", marks=pytest.mark.slow)])
@@ -1152,6 +1153,6 @@ def test_quality_batches_are_current(rig: Rig) -> None:
     _, publisher = feeding(rig)
     rig.settle(publisher, TEMP, 1.0, at_ns=rig.clock.now_ns() + 2 * 10**9)
     rig.settle(publisher, LEVEL, 1.0)
-    publisher.publish(quality_batch([TEMP, LEVEL], q.BAD_NO_COMMUNICATION, rig.clock.now_ns() + 10**6))
+    publisher.publish(make(ValueType.QUALITY, [TEMP, LEVEL], None, rig.clock.now_ns() + 10**6, q.BAD_NO_COMMUNICATION))
     rig.until(lambda: publisher.pending == 0)
     assert [rig.state(handle).quality for handle in (TEMP, LEVEL)] == [q.BAD_NO_COMMUNICATION] * 2

@@ -24,7 +24,8 @@ from tagwerk.protocols.frames import Kind, read_header
 from tagwerk.protocols.samples import ValueType, decode, make
 from tagwerk.protocols.tags import JournalPage, JournalTaken, PositionMark, ReadJournal
 from tagwerk.runtime.durable import HISTORY_ONLY, SAMPLES, read_record
-from tagwerk.runtime.publisher import Publisher, Ticket
+from tagwerk.runtime.publisher import Publisher
+from tagwerk.runtime.writer_link import Ticket
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # nothing waits for a disk there
 STEPS = 40

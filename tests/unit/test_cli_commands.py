@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from tagwerk.runtime.cli.session import Session
 from tagwerk.runtime.definitions import DefinitionTable
 from tagwerk.runtime.node_ctl import NodeCtl
 from tagwerk.runtime.node_verbs import Reply
-from tagwerk.runtime.publisher import with_catalog
 
 NOW_NS = 1_700_000_000_000_000_000
 TAGS = (
@@ -229,7 +229,7 @@ def test_exit_codes_of_a_write(call: Call, plant: FakePlant, error: TagwerkError
 def test_watch_shows_the_last_value_with_its_new_quality_and_ends_with_130(call: Call, plant: FakePlant) -> None:
     first = make(ValueType.FLOAT, [1], [65.5], NOW_NS)
     lost = make(ValueType.QUALITY, [1], None, NOW_NS + 1, [0x80310000])
-    plant.batches = [with_catalog(batch, TABLE) for batch in (first, lost)]
+    plant.batches = [replace(batch, catalog=TABLE) for batch in (first, lost)]
     code, out, _ = call("watch", "mash.*", "--json")
     assert code == 130
     rows = [json.loads(line) for line in out.splitlines()]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tagwerk.actors.cvt.logic.table import Applied, Table, quality_only
+from tagwerk.actors.cvt.logic.table import Applied, Table
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.samples import Samples, ValueType, make
 from tagwerk.protocols.tags import TagDef
@@ -172,7 +172,7 @@ class TestTimes:
         """A tag was marked stale at the shard's time; the source's clock is a little behind."""
         bench.put(TEMP, 1.0, NOW - S)
         row = np.array([bench.row(TEMP)])
-        bench.table.lose(quality_only(np.array([TEMP], "<u4"), q.UNCERTAIN_LAST_USABLE, NOW), row, NOW)
+        bench.table.lose(make(ValueType.QUALITY, [TEMP], None, NOW, q.UNCERTAIN_LAST_USABLE), row, NOW)
         done = bench.put(TEMP, 2.0, NOW - 1)
         assert (bench.value(TEMP), bench.quality(TEMP), done.clock_step) == (2.0, q.GOOD, None)
 
@@ -336,7 +336,7 @@ class TestBackfill:
 
 def test_a_loss_keeps_values_and_owners(bench: Bench) -> None:
     bench.put(TEMP, 1.0)
-    batch = quality_only(np.array([TEMP], "<u4"), q.BAD_NO_COMMUNICATION, NOW + S)
+    batch = make(ValueType.QUALITY, [TEMP], None, NOW + S, q.BAD_NO_COMMUNICATION)
     bench.table.lose(batch, np.array([bench.row(TEMP)]), NOW + S)
     assert (bench.value(TEMP), bench.quality(TEMP), bench.time(TEMP)) == (1.0, q.BAD_NO_COMMUNICATION, NOW + S)
     assert bench.table.owned_by(ERP).tolist() == [bench.row(TEMP)]

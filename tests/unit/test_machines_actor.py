@@ -17,7 +17,7 @@ from tagwerk.protocols.errors import Refused
 from tagwerk.protocols.machines import GetMachine, MachineState, SendEvent, SetParameter
 from tagwerk.protocols.message import Done, Message, Refusal
 from tagwerk.protocols.plantwide import OutboxPage, ReadOutbox
-from tagwerk.protocols.samples import TYPE_NAMES, Value, make
+from tagwerk.protocols.samples import TYPE_NAMES, Value, ValueType, make
 from tagwerk.protocols.tags import (
     DropLease,
     HoldLease,
@@ -37,7 +37,6 @@ from tagwerk.runtime.home import Home
 from tagwerk.runtime.page import Page, PeerState
 from tagwerk.runtime.plantfile import parse
 from tagwerk.runtime.process import Identity
-from tagwerk.runtime.publisher import quality_batch
 from tagwerk.runtime.transport import MemoryNet, MemoryTransport
 
 NAMES = ["cvt/0", "opcua/plc", "machine/tank", "client/0", "events/0"]
@@ -117,7 +116,7 @@ class Link(Actor):
             self.publisher().publish(make(kind, [handle], [self.device[handle]], self.clock.now_ns()))
 
     def lose(self, code: int = q.BAD_NO_COMMUNICATION) -> None:
-        self.publisher().publish(quality_batch([LEVEL], code, self.clock.now_ns()))
+        self.publisher().publish(make(ValueType.QUALITY, [LEVEL], None, self.clock.now_ns(), code))
 
     def look(self) -> None:
         self.leases.lapse(self.clock.mono_ns())

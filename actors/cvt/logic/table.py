@@ -351,19 +351,6 @@ class Table:
         return np.flatnonzero(self.owner == writer)
 
 
-def quality_only(handles: NDArray[np.uint32], code: int, time_ns: int | NDArray[np.int64]) -> Samples:
-    """A batch that changes only the quality.
-
-    Args:
-        handles: uint32 (n,).
-        code: StatusCode for all.
-        time_ns: One for all, or int64 (n,); UTC, ns.
-    """
-    count = len(handles)
-    times = np.broadcast_to(np.asarray(time_ns, "<i8"), (count,))
-    return Samples(ValueType.QUALITY, handles, None, times, np.full(count, code, "<u4"))
-
-
 def _has_value(batch: Samples) -> NDArray[np.bool_]:
     if batch.kind is ValueType.FLOAT:
         given: NDArray[np.bool_] = ~np.isnan(batch.values)

@@ -110,6 +110,11 @@ class Crew:
             self._filler.process.kill()
             self._filler.process.wait()
 
+    @property
+    def filled(self) -> bool:
+        """Whether it was told that a journal takes no more."""
+        return len(self.ledgers()[FILLER.name].unstored) > 0
+
     def commands(self) -> list[Command]:
         """Read what the commander wrote down."""
         return read_commands(self._commands.read_bytes() if self._commands.exists() else b"")

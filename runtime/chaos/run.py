@@ -105,6 +105,7 @@ def run(order: Order, scratch: Scratch, say: Callable[[str], None]) -> Verdict:
     writers = writers_for(order.rate)
     crew: Crew | None = None
     client: Plant | None = None
+    striker: Striker | None = None
     try:
         page = scratch.up()
         say(f"the plant is up in {scratch.home.root}: {len(page.names())} processes")
@@ -116,6 +117,7 @@ def run(order: Order, scratch: Scratch, say: Callable[[str], None]) -> Verdict:
         striker.settle(lambda: _tick(striker, crew))
         crew.end("writer")
         crew.end("commander")
+        striker.close()
         client.close()
         proof, alarms, watchers = _prove(order, scratch, crew, say)
         striker.tick()
@@ -124,6 +126,8 @@ def run(order: Order, scratch: Scratch, say: Callable[[str], None]) -> Verdict:
     except BaseException:
         if crew is not None:
             crew.kill_all()
+        if striker is not None:
+            striker.close()
         if client is not None:
             client.close()
         scratch.abandon()

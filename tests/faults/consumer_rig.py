@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tagwerk.actors.alarms.actor import Alarms
 from tagwerk.actors.cvt.actor import Cvt
@@ -39,6 +43,18 @@ class HostClock(ManualClock):
 
     def step(self, seconds: float) -> None:
         self._now_ns += round(seconds * S)
+
+
+@contextmanager
+def running(folder: Path, monkeypatch: pytest.MonkeyPatch, plant: str) -> Generator[Rig]:
+    """All of it, up, on a disk that has room."""
+    (folder / "rt").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder / "rt"))
+    monkeypatch.setattr("tagwerk.actors.historian.actor.used_pct", lambda _path: 10.0)
+    rig = Rig(folder, plant)
+    rig.start(*ALL)
+    yield rig
+    rig.close()
 
 
 class Rig:

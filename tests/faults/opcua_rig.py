@@ -11,12 +11,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, final
 
 from opcua_plc import LATE, NODES
+from shown import Shown, until
 
 from tagwerk.actors.opcua.asyncua_mends import quiet_asyncua
 from tagwerk.actors.opcua.client import UaDevice
@@ -25,8 +26,6 @@ from tagwerk.actors.opcua.link import Link
 from tagwerk.actors.opcua.logic.items import ItemTable
 from tagwerk.actors.opcua.security import Security
 from tagwerk.actors.opcua.writer import Writer
-from tagwerk.protocols import quality as q
-from tagwerk.protocols.samples import Samples, ValueType
 from tagwerk.protocols.tags import TagDef
 from tagwerk.runtime.clock import Clock, SystemClock
 from tagwerk.runtime.plantfile_models import OpcuaConfig
@@ -186,47 +185,6 @@ class Cable:
 
 
 @final
-class Shown:
-    """What an operator would see, and in which order it came."""
-
-    def __init__(self) -> None:
-        self.now: dict[int, tuple[Any, int, int]] = {}
-        self.samples: list[tuple[str, Any, int, int]] = []
-        """(name, value or None, quality, source time) of all that was published."""
-        self.births = 0
-        self.events: list[tuple[bool, str]] = []
-
-    def begin_session(self) -> None:
-        self.births += 1
-
-    def publish(self, samples: Samples) -> None:
-        values = [None] * len(samples) if samples.kind is ValueType.QUALITY else list(samples.values)
-        columns = zip(samples.tags.tolist(), values, samples.times.tolist(), samples.quality.tolist(), strict=True)
-        for tag, value, at_ns, quality in columns:
-            kept = self.now.get(tag, (None, 0, 0))[0] if samples.kind is ValueType.QUALITY else value
-            self.now[tag] = (kept, quality, at_ns)
-            self.samples.append((NAMES[tag - 1], value, quality, at_ns))
-
-    def quality(self, name: str) -> int:
-        return self.now.get(HANDLES[name], (None, q.BAD_WAITING_FOR_INITIAL_DATA, 0))[1]
-
-    def value(self, name: str) -> Any:
-        return self.now.get(HANDLES[name], (None, 0, 0))[0]
-
-    def stale(self, names: list[str], since: float) -> list[str]:
-        """Those that do not show a Good value that the server wrote after `since` (ms since 1970)."""
-        return [name for name in names if self.quality(name) != q.GOOD or (self.value(name) or 0) <= since]
-
-
-async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> float:
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < limit_s, "it did not happen in time"
-        await asyncio.sleep(0.005)
-    return time.monotonic() - start
-
-
-@final
 class Rig:
     """All of it, wired."""
 
@@ -235,7 +193,7 @@ class Rig:
     ) -> None:
         self.plc = plc
         self.cable = cable
-        self.shown = Shown()
+        self.shown = Shown(HANDLES)
         self.tags = {tag.name: tag for tag in tags}
         settings = OpcuaConfig(
             url=f"opc.tcp://127.0.0.1:{cable.port}/", publish_interval_s=0.05, sample_interval_s=0.05, **config

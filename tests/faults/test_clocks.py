@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from consumer_rig import ALL, HOUR_S, NOW_NS, Rig, S
+from consumer_rig import ALL, HOUR_S, NOW_NS, Rig, S, running
 
 from tagwerk.protocols import quality as q
 from tagwerk.runtime.steady import FOLLOW, RESTART_NS, UNSET_NS, SteadyTime
@@ -30,13 +30,8 @@ WAYS = pytest.mark.parametrize("by_s", [HOUR_S, -HOUR_S], ids=["forward", "back"
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    (tmp_path / "rt").mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "rt"))
-    monkeypatch.setattr("tagwerk.actors.historian.actor.used_pct", lambda _path: 10.0)
-    rig = Rig(tmp_path, PLANT)
-    rig.start(*ALL)
-    yield rig
-    rig.close()
+    with running(tmp_path, monkeypatch, PLANT) as rig:
+        yield rig
 
 
 def until_active(rig: Rig, active: bool, limit_s: float = 20.0) -> float:

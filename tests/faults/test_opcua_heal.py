@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opcua_rig import HANDLES, LATER, PROMPT, PlcProcess, Rig, hang, rig, until, wake
+from opcua_rig import HANDLES, LATER, PROMPT, PlcProcess, Rig, hang, rig, wake
+from shown import until
 
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.message import Message, Refusal

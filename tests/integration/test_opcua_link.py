@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shown import Shown, until
 
 from tagwerk.actors.opcua import tool
 from tagwerk.actors.opcua.asyncua_mends import quiet_asyncua
@@ -27,7 +28,6 @@ from tagwerk.actors.opcua.writer import Writer
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import DeviceGone, NotSent, Refused
 from tagwerk.protocols.message import Done, Refusal
-from tagwerk.protocols.samples import Samples, ValueType
 from tagwerk.protocols.tags import HoldLease, TagDef, TagWritten, WriteUnknown
 from tagwerk.runtime.attach import attach
 from tagwerk.runtime.clock import SystemClock
@@ -74,6 +74,11 @@ class PlcProcess:
             self._process = None
 
 
+def counters(shown: Shown) -> list[int]:
+    """All values of the counter, as they came."""
+    return [int(value) for name, value, _, _ in shown.samples if name == "counter" and value is not None]
+
+
 @pytest.fixture
 def plc() -> Iterator[PlcProcess]:
     process = PlcProcess()
@@ -82,41 +87,6 @@ def plc() -> Iterator[PlcProcess]:
         yield process
     finally:
         process.kill()
-
-
-class Shown:
-    """What an operator would see."""
-
-    def __init__(self) -> None:
-        self.now: dict[int, tuple[Any, int, int]] = {}
-        self.births = 0
-        self.counters: list[int] = []
-
-    def begin_session(self) -> None:
-        self.births += 1
-
-    def publish(self, samples: Samples) -> None:
-        values = [None] * len(samples) if samples.kind is ValueType.QUALITY else list(samples.values)
-        columns = zip(samples.tags.tolist(), values, samples.times.tolist(), samples.quality.tolist(), strict=True)
-        for tag, value, at_ns, quality in columns:
-            kept = self.now.get(tag, (None, 0, 0))[0] if samples.kind is ValueType.QUALITY else value
-            self.now[tag] = (kept, quality, at_ns)
-            if tag == HANDLES["counter"] and value is not None:
-                self.counters.append(int(value))
-
-    def quality(self, name: str) -> int:
-        return self.now.get(HANDLES[name], (None, q.BAD_WAITING_FOR_INITIAL_DATA, 0))[1]
-
-    def value(self, name: str) -> Any:
-        return self.now.get(HANDLES[name], (None, 0, 0))[0]
-
-
-async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> float:
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < limit_s, "it did not happen in time"
-        await asyncio.sleep(0.005)
-    return time.monotonic() - start
 
 
 Story = Callable[[Link, Shown, Writer], Awaitable[None]]
@@ -132,7 +102,7 @@ def play(plc: PlcProcess, story: Story, **config: Any) -> None:
             for name, kind in NAMES.items()
         ]
         settings = OpcuaConfig(url=plc.url, publish_interval_s=0.05, sample_interval_s=0.05, **config)
-        shown = Shown()
+        shown = Shown(HANDLES)
         link = Link(
             settings, ItemTable(tags), lambda events: UaDevice(settings, security, events), shown, SystemClock(),
             random.random, logging.getLogger("link"),
@@ -160,9 +130,9 @@ def test_values_of_every_type_and_the_reason_of_what_is_missing(plc: PlcProcess)
         assert shown.value("bool") is True or shown.value("bool") == 1
         assert shown.value("text") == "hello"
         assert shown.quality("array") == q.BAD_TYPE_MISMATCH
-        await until(lambda: len(shown.counters) > 30)
-        first, last = shown.counters[0], shown.counters[-1]
-        assert shown.counters == list(range(first, last + 1))  # nothing lost, nothing twice
+        await until(lambda: len(counters(shown)) > 30)
+        first, last = counters(shown)[0], counters(shown)[-1]
+        assert counters(shown) == list(range(first, last + 1))  # nothing lost, nothing twice
         assert link.counts.gaps == 0
 
     play(plc, story)

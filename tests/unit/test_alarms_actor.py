@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from consumer_rig import ALL, NOW_NS, Rig
+from consumer_rig import NOW_NS, Rig, running
 from full_disk import FullDisk, use_full_disk
 
 from tagwerk.actors.alarms.actor import Alarms
@@ -36,13 +36,8 @@ limit = 80.0
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    (tmp_path / "rt").mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "rt"))
-    monkeypatch.setattr("tagwerk.actors.historian.actor.used_pct", lambda _path: 10.0)
-    rig = Rig(tmp_path, PLANT)
-    rig.start(*ALL)
-    yield rig
-    rig.close()
+    with running(tmp_path, monkeypatch, PLANT) as rig:
+        yield rig
 
 
 def opened(rig: Rig) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tagwerk.actors.cvt.logic.backlog import Backlog
+from tagwerk.actors.cvt.logic.backlog import UNREADABLE, Backlog
 from tagwerk.actors.cvt.logic.writers import Writer, Writers
 from tagwerk.protocols.codec import pack, unpack
 from tagwerk.protocols.errors import RemoteProtocolError
@@ -60,7 +60,7 @@ class Memory:
                 after = snapshot.position
             except (RemoteProtocolError, LookupError, ValueError, TypeError) as error:
                 log.error("the snapshot is not usable (%s): the whole journal is applied", error)
-        count = _replay(table, writers, self.journal, after)
+        count = _replay(table, writers, self.journal, after, log)
         self._since_records = count
         return count
 
@@ -95,7 +95,7 @@ class Memory:
         self._side.close()
 
 
-def _replay(table: Table, writers: Writers, journal: Journal, after: Position | int) -> int:
+def _replay(table: Table, writers: Writers, journal: Journal, after: Position | int, log: logging.Logger) -> int:
     """Apply the records after a place; gives how many. A million small ones may wait, so no object for each."""
     count = 0
     backlog = Backlog(table)
@@ -112,15 +112,21 @@ def _replay(table: Table, writers: Writers, journal: Journal, after: Position | 
                     writer.counter.last = sequence
             if kind == SAMPLES:
                 backlog.add(frame, index, birth, received_ns)
-            elif kind == BIRTH and writer is not None:
-                session, incarnation, writer.named = unpack(frame)
-                writers.born(writer, session, incarnation)
-                writer.alive = True
-                writer.lost_ns = 0
-            elif kind == LOSS:
-                backlog.flush()  # what was lost keeps the value it had
-                _replay_loss(table, writer, frame, received_ns)
+                continue
+            try:
+                if kind == BIRTH and writer is not None:
+                    session, incarnation, writer.named = unpack(frame)
+                    writers.born(writer, session, incarnation)
+                    writer.alive = True
+                    writer.lost_ns = 0
+                elif kind == LOSS:
+                    backlog.flush()  # what was lost keeps the value it had
+                    _replay_loss(table, writer, frame, received_ns)
+            except UNREADABLE:
+                backlog.unreadable += 1
     backlog.flush()
+    if backlog.unreadable:
+        log.error("%d journaled frames cannot be read, and are left out of the current values", backlog.unreadable)
     return count
 
 

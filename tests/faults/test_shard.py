@@ -21,6 +21,7 @@ from small_plant import start_plant
 import tagwerk
 from tagwerk.protocols.errors import NotJournaled, Refused, TagwerkError
 from tagwerk.protocols.tags import JournalPage, ReadJournal
+from tagwerk.runtime.durable import BIRTH, LOSS, SAMPLES
 
 SHARD = "cvt/0"
 TAGS = [f"shard.t{number}" for number in range(50)]
@@ -155,3 +156,20 @@ def test_a_consumer_that_cannot_be_noted_is_refused_and_noted_later(rig: Rig, mo
     rig.until(lambda: len(client.outcomes) == 3)
     assert isinstance(client.outcomes[2], JournalPage)
     assert "historian/0" in (shard.journal._directory / "consumers.json").read_text()
+
+
+@pytest.mark.parametrize("kind", [SAMPLES, BIRTH, LOSS])
+@pytest.mark.parametrize(
+    "frame", [b"", b"\xc1", b"\x92\x01\xa3abc", b"\x92\x01\x91\x95\x01\xc4\x04\x01\x00\x00\x00\xc4\x00\xc4\x00\xc0"]
+)
+def test_a_record_that_is_none_does_not_keep_a_shard_from_starting(rig: Rig, kind: int, frame: bytes) -> None:
+    shard = rig.shard()
+    publisher = rig.client().publisher("erp")
+    rig.settle(publisher, TEMP, 1.0)
+    shard.journal.append(kind, "erp", 0, rig.clock.now_ns(), frame)
+    shard.journal.commit()
+    rig.settle(publisher, LEVEL, 2.0)
+    rig.kill()
+    shard = rig.shard()
+    rows = shard.table.rows(np.array([TEMP, LEVEL], "<u4")).tolist()
+    assert [shard.table.value(row) for row in rows] == [1.0, 2.0]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tagwerk.protocols.samples import ValueType, frame_rows
+from tagwerk.protocols.errors import RemoteProtocolError
+from tagwerk.protocols.samples import FrameRow, ValueType, frame_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +19,9 @@ LIMIT_BYTES: Final = 64 << 20
 
 _SPAN_BYTES: Final = 2 << 20
 _SPAN_FRAMES: Final = 4_000  # what is looked at together: numpy's own cost is small then, and so is what is in vain
+UNREADABLE: Final = (RemoteProtocolError, TypeError, ValueError, LookupError)
+"""What a journaled frame raises that is none."""
+
 _WIDTH: Final = 4  # bytes of a handle
 
 
@@ -33,6 +37,8 @@ class Backlog:
 
     def __init__(self, table: Table) -> None:
         self._table = table
+        self.unreadable = 0
+        """Frames that are none, left out: a shard that ended over them would never start again."""
         self._size = 0
         self._frames: list[bytes] = []
         self._origins: list[tuple[int, int, int]] = []  # writer, session, received_ns
@@ -66,6 +72,7 @@ class Backlog:
                 size += len(frames[start])
             shown.put(frames[start:stop], origins[start:stop])
             stop = start
+        self.unreadable += shown.unreadable
 
 
 class _Shown:
@@ -76,10 +83,16 @@ class _Shown:
         self._has_quality = np.zeros(len(table) + 1, np.bool_)
         self._has_quality[-1] = True  # row -1: a tag that left the plant file
         self._has_value = self._has_quality.copy()
+        self.unreadable = 0
 
     def put(self, frames: list[bytes], origins: list[tuple[int, int, int]]) -> None:
         """Put in what these frames say of tags that no newer one has said."""
-        batches = [(*row, origin) for frame, origin in zip(frames, origins, strict=True) for row in frame_rows(frame)]
+        batches: list[tuple[Any, ...]] = []
+        for frame, origin in zip(frames, origins, strict=True):
+            try:
+                batches += [(*row, origin) for row in _whole(frame_rows(frame))]
+            except UNREADABLE:
+                self.unreadable += 1
         if not batches:
             return
         kinds, tags, values, times, quality, origins = map(list, zip(*batches, strict=True))
@@ -122,6 +135,13 @@ class _Shown:
             texts = [text for batch in given for text in batch]
             for row, number in zip(at.tolist(), last.tolist(), strict=True):
                 table.strings[row] = texts[number]
+
+
+def _whole(rows: list[FrameRow]) -> list[FrameRow]:
+    for _, tags, _, times, _ in rows:
+        if len(times) != 2 * len(tags):
+            raise ValueError("columns of a batch differ in length")
+    return rows
 
 
 def _last_of_each(rows: NDArray[np.intp], known: NDArray[np.bool_]) -> NDArray[np.intp]:

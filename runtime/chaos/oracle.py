@@ -152,6 +152,19 @@ def outside(transitions: Iterable[Transition], stretches: Iterable[tuple[int, in
     return [one for one in transitions if not any(first <= one.at_ns <= last for first, last in spans)]
 
 
+def to_first_stored(stretches: Iterable[tuple[int, int]], times: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Let stretches end with the first sample of a tag that is in history after them.
+
+    Its alarm may come or go by it, from a state that only values have made that are in no journal.
+
+    Args:
+        stretches: (first, last), ns.
+        times: Of the tag's history, int64 (n,), rising.
+    """
+    ends = [(first, last, int(np.searchsorted(times, last, side="right"))) for first, last in stretches]
+    return [(first, int(times[place]) if place < len(times) else last) for first, last, place in ends]
+
+
 def compare_alarms(expected: Sequence[Transition], recorded: Sequence[Transition]) -> AlarmFindings:
     """Compare what must be recorded with what is."""
     due, there = Counter(expected), Counter(recorded)

@@ -25,6 +25,7 @@ from tagwerk.runtime.chaos.oracle import (
     compare_tag,
     differing,
     outside,
+    to_first_stored,
     transitions_in,
     transitions_of,
     valued,
@@ -81,6 +82,8 @@ class _Proof:
     strange: int = 0
     evidence: list[str] = field(default_factory=list[str])
     implied: list[Transition] = field(default_factory=list[Transition])
+    unknown: dict[str, list[tuple[int, int]]] = field(default_factory=dict[str, list[tuple[int, int]]])
+    """By alarm: stretches of time, (first, last) in ns, in which it followed what is in no journal."""
 
     def add(self, found: Found) -> None:
         self.rows += found.rows
@@ -185,8 +188,7 @@ def _prove(
         for spec in (*crew.specs, FILLER):
             _prove_writer(order.seed, spec, ledgers[spec.name], plant, proof)
         say("alarms and watchers are compared")
-        stretches = {spec.name: ledgers[spec.name].live_only for spec in crew.specs}
-        alarms = _prove_alarms(crew.specs, plant, proof.implied, stretches)
+        alarms = _prove_alarms(crew.specs, plant, proof)
         proof.evidence += (f"alarm missed: {one}" for one in alarms.missed[:EVIDENCE_LIMIT])
         proof.evidence += (f"alarm unfounded: {one}" for one in alarms.unfounded[:EVIDENCE_LIMIT])
         watchers = _prove_watchers(crew, plant)
@@ -213,24 +215,20 @@ def _prove_writer(seed: int, spec: WriterSpec, ledger: Ledger, plant: Plant, pro
         history = valued(plant.history(tag, 0, time.time_ns() + 3_600_000_000_000)[tag])
         proof.add(compare_tag(tag, numbers, times, values, acked, history))
         if place < spec.alarms:
-            implied = transitions_of(spec.alarm_names[place], history)
-            proof.implied += outside(implied, ledger.live_only)
+            alarm = spec.alarm_names[place]
+            proof.unknown[alarm] = to_first_stored(ledger.live_only, history.times)
+            proof.implied += outside(transitions_of(alarm, history), proof.unknown[alarm])
 
 
-def _prove_alarms(
-    specs: tuple[WriterSpec, ...],
-    plant: Plant,
-    implied: list[Transition],
-    stretches: dict[str, list[tuple[int, int]]],
-) -> AlarmFindings:
+def _prove_alarms(specs: tuple[WriterSpec, ...], plant: Plant, proof: _Proof) -> AlarmFindings:
     deadline = time.monotonic() + CATCH_UP_S
     while True:
         recorded: list[Transition] = []
         for spec in specs:
             for alarm in spec.alarm_names:
                 answer = plant.query("alarms/0", GetOccurrences(alarm, OCCURRENCES), OccurrenceList)
-                recorded += outside(transitions_in(answer.occurrences), stretches[spec.name])
-        found = compare_alarms(implied, recorded)
+                recorded += outside(transitions_in(answer.occurrences), proof.unknown[alarm])
+        found = compare_alarms(proof.implied, recorded)
         if not found.missed or time.monotonic() > deadline:
             return found
         time.sleep(0.2)

@@ -246,6 +246,10 @@ def test_what_no_journal_had_is_a_stretch_in_which_alarms_are_not_compared() -> 
     assert stretches == [(11 * second, 12 * second + 2 * STEP_NS), (50 * second, 50 * second + 2 * STEP_NS)]
     turns = [Transition("a", "raised", at) for at in (10 * second, 11 * second, 30 * second, 50 * second)]
     assert [one.at_ns for one in oracle.outside(turns, stretches)] == [10 * second, 30 * second]
+    stored = np.array([10, 30, 31]) * second
+    longer = oracle.to_first_stored(stretches, stored)
+    assert longer == [(11 * second, 30 * second), stretches[1]]
+    assert [one.at_ns for one in oracle.outside(turns, longer)] == [10 * second]
 
 
 # --- commands and leases --------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from tagwerk.actors.machines.machine import Machine
 
 
 class Pulse(Machine):
-    """Writes the time each cycle, as long as its device is there; -1 when it is gone."""
+    """Writes the second of the minute each cycle, as long as its device is there; -1 when it is gone."""
 
     beat = Input("chaos.device.beat", required=True)
     pulse = Output("chaos.device.pulse", safe=-1.0)
 
     def cycle(self, now_ns: int) -> None:
-        """Write the time, in seconds."""
-        self.pulse = now_ns / 1e9
+        """Write it: a number that differs from the last one by more than a read-back may."""
+        self.pulse = now_ns % 60_000_000_000 / 1e9

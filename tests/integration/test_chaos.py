@@ -13,6 +13,7 @@ import pytest
 from brewery import EXAMPLE, wait_for
 
 import tagwerk
+from tagwerk.runtime.chaos.commands import PULSE
 from tagwerk.runtime.chaos.numbers import writers_for
 from tagwerk.runtime.chaos.scratch import Scratch, not_running
 
@@ -85,6 +86,7 @@ def test_a_client_goes_on_with_the_plant_of_the_next_supervisord(
         with tagwerk.attach(home=scratch.home.root) as plant:
             watch = plant.watch("chaos.*")
             wait_for("the watch in step", lambda: watch.in_step)
+            wait_for("pulses of the machine", lambda: sum(one.node == PULSE for one in scratch.executions()) > 5)
             assert scratch.supervisord is not None
             scratch.supervisord.process.kill()
             scratch.supervisord.process.wait()

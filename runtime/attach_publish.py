@@ -141,7 +141,7 @@ class PublishQueue:
     def _the_publisher(self) -> Publisher:
         if self._publisher is None:
             engine = self._engine
-            shards = 1 + max((tag.shard for tag in self._table.tags), default=0)
+            shards = 1 + int(self._table.tags.shards.max(initial=0))
             # A later life of this writer has a higher number: the wall clock, because nothing of ours is on disk.
             life = engine.clock.now_ns() >> 10
             self._publisher = Publisher(

@@ -58,7 +58,7 @@ class TagWatch:
         engine.call(self._start).result(5)
 
     def _start(self, future: Future[None]) -> None:
-        shards = [f"cvt/{number}" for number in sorted({tag.shard for tag in self._table.tags})]
+        shards = [f"cvt/{number}" for number in np.unique(self._table.tags.shards).tolist()]
         engine = self._engine
         self._watch = Watch(self._globs, shards, engine.reactor, engine.directory, engine.peers, self._put, self._stale)
         settle(future, None)

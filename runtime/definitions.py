@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -9,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from tagwerk.protocols.codec import pack
 from tagwerk.protocols.errors import ConfigError, Refused
-from tagwerk.protocols.tags import TagDef
+from tagwerk.runtime.tag_rows import ByName, Packed, TagRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,11 +19,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tagwerk.protocols.tags import TagDef
     from tagwerk.runtime.home import Home
 
 FILE: Final = "definitions.msgpack"
-FORMAT: Final = 1
+FORMAT: Final = 2
 NO_SHARD: Final = 0xFFFF
+NO_ROW: Final = -1
+
+
+class _File(msgspec.Struct, array_like=True):
+    """What is in the file. `packed`: of the form `Packed`, if `form` is `FORMAT`."""
+
+    form: int
+    revision: int
+    packed: msgspec.Raw
 
 
 class DefinitionTable:
@@ -34,22 +44,20 @@ class DefinitionTable:
         tags: In the order of their handles.
     """
 
-    def __init__(self, revision: int, tags: Iterable[TagDef]) -> None:
+    def __init__(self, revision: int, tags: TagRows | Iterable[TagDef]) -> None:
         self.revision = revision
-        self.tags = tuple(tags)
-        handles = np.array([tag.handle for tag in self.tags], np.uint32)
-        self._shards: NDArray[np.uint16] = np.full(int(handles.max(initial=0)) + 1, NO_SHARD, np.uint16)
-        self._shards[handles] = [tag.shard for tag in self.tags]
+        self.tags = tags if isinstance(tags, TagRows) else TagRows.of(tags)
+        handles = self.tags.handles
+        size = int(handles.max(initial=0)) + 1
+        self._rows: NDArray[np.int32] = np.full(size, NO_ROW, np.int32)
+        self._rows[handles] = np.arange(len(handles))
+        self._shards: NDArray[np.uint16] = np.full(size, NO_SHARD, np.uint16)
+        self._shards[handles] = self.tags.shards
 
     @cached_property
-    def by_handle(self) -> dict[int, TagDef]:
-        """The tags by their handles."""
-        return {tag.handle: tag for tag in self.tags}
-
-    @cached_property
-    def by_name(self) -> dict[str, TagDef]:
+    def by_name(self) -> ByName:
         """The tags by their names; made when somebody asks, because a shard that comes back has no time for it."""
-        return {tag.name: tag for tag in self.tags}
+        return ByName(self.tags)
 
     def shard_of(self, handles: NDArray[np.uint32]) -> NDArray[np.integer[Any]]:
         """The shard of each handle.
@@ -70,29 +78,39 @@ class DefinitionTable:
             raise Refused("UnknownTag", f"no tag has the handle {int(handles[shards == NO_SHARD][0])}")
         return shards
 
+    def _row(self, handle: int) -> int:
+        return int(self._rows[handle]) if 0 <= handle < len(self._rows) else NO_ROW
+
+    def find(self, handle: int) -> TagDef | None:
+        """The tag of a handle, None if there is none."""
+        row = self._row(handle)
+        return None if row == NO_ROW else self.tags[row]
+
     def name_of(self, handle: int) -> str:
         """The tag's name; a handle that this table does not know is `#handle`."""
-        tag = self.by_handle.get(handle)
-        return tag.name if tag is not None else f"#{handle}"
+        row = self._row(handle)
+        return f"#{handle}" if row == NO_ROW else self.tags.names[row]
 
     def unit_of(self, handle: int) -> str:
         """The tag's engineering unit, or ""."""
-        tag = self.by_handle.get(handle)
+        tag = self.find(handle)
         return tag.unit if tag is not None else ""
 
     def of_source(self, source: str) -> list[TagDef]:
         """The tags that this actor feeds."""
-        return [tag for tag in self.tags if tag.source == source]
+        names = self.tags.source_names
+        return list(self.tags.where(self.tags.sources == names.index(source))) if source in names else []
 
-    def of_shard(self, shard: int) -> list[TagDef]:
+    def of_shard(self, shard: int) -> TagRows:
         """The tags that this shard keeps."""
-        return [tag for tag in self.tags if tag.shard == shard]
+        return self.tags.where(self.tags.shards == shard)
 
 
 def store(home: Home, table: DefinitionTable) -> None:
     """Publish: written beside, synced, renamed, so that a reader sees all of it or the one before."""
     path = _path(home)
-    body = pack([FORMAT, table.revision, msgspec.to_builtins(table.tags)])
+    packed = msgspec.Raw(msgspec.msgpack.encode(table.tags.packed))
+    body = msgspec.msgpack.encode(_File(FORMAT, table.revision, packed))
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -110,11 +128,13 @@ def load(home: Home) -> DefinitionTable:
     """
     path = _path(home)
     try:
-        # In one step, without the lists between: a restarted shard waits for it.
-        form, revision, tags = msgspec.msgpack.decode(path.read_bytes(), type=tuple[int, int, tuple[TagDef, ...]])
-        if form != FORMAT:
-            raise ValueError(f"not a definitions file of format {FORMAT}")
-        return DefinitionTable(revision, tags)
+        # Mapped, not read: a shard that comes back looks at some columns, and all processes share the pages.
+        with path.open("rb") as file:
+            body = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        read = msgspec.msgpack.decode(body, type=_File)
+        if read.form != FORMAT:
+            raise ValueError(f"format {read.form}, not {FORMAT}")
+        return DefinitionTable(read.revision, TagRows(msgspec.msgpack.decode(read.packed, type=Packed)))
     except (OSError, msgspec.DecodeError, ValueError) as error:
         msg = f"no tag definitions: {error}"
         raise ConfigError(msg, file=str(path), expected="the file that plant/0 writes when it starts") from error

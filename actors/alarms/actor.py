@@ -102,7 +102,7 @@ class Alarms(Actor):
         with self.busy("load the alarms", LOAD_LIMIT_S):
             self._load()
         alarmed = {config.tag for config in self.context.plant.alarms.values()}
-        watched = [tag for name, tag in self.definitions.by_name.items() if name in alarmed]
+        watched = [tag for name in alarmed if (tag := self.definitions.by_name.get(name)) is not None]
         for number in range(self.context.plant.plant.shards):
             # Also of shards without an alarm: a place that never moves would keep their journals from being cut.
             shard = f"cvt/{number}"

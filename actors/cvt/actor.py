@@ -82,15 +82,15 @@ class Cvt(Actor):
         self.table = Table(self.definitions.of_shard(self.number))
         with self.busy("applies its journal", RESTORE_LIMIT_S):
             self._restore()
-        for row, tag in enumerate(self.table.tags):
-            if tag.source:
-                name = tag.source.removeprefix("writer/")
-                self.table.required[row] = self.writers.get(name, named=True).index
+        tags = self.table.tags
+        for place, source in enumerate(tags.source_names):
+            mine = tags.sources == place
+            if source and mine.any():
+                self.table.required[mine] = self.writers.get(source.removeprefix("writer/"), named=True).index
         self._open_outbox()
         revision = self.definitions.revision
         port = self._transport.publisher(self.context.home.socket(self.name, "feed"))
-        names = [tag.name for tag in self.table.tags]
-        self.feed = Feed(port, names, self.context.incarnation, revision)
+        self.feed = Feed(port, tags, self.context.incarnation, revision)
         self.reactor.add(port, self._subscriptions)
         self.losses = LossDesk(self)
         self.live_only = LiveOnly(self)
@@ -129,8 +129,9 @@ class Cvt(Actor):
 
     def _first_values(self) -> None:
         now_ns = self.clock.now_ns()
-        for row, tag in enumerate(self.table.tags):
-            if tag.default is not None and not self.table.has_value[row] and not tag.source:
+        for row in self.table.tags.defaults.tolist():
+            tag = self.table.tags[row]
+            if not self.table.has_value[row] and not tag.source:
                 kind = ValueType(int(self.table.types[row]))
                 value = float(tag.default) if kind is ValueType.FLOAT else tag.default
                 self.own([make(kind, [tag.handle], [value], now_ns, q.UNCERTAIN_INITIAL)])

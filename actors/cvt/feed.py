@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tagwerk.protocols.samples import Samples
+    from tagwerk.runtime.tag_rows import TagRows
     from tagwerk.runtime.transport import Port
 
 GLOBS_LIMIT: Final = 10_000
@@ -30,14 +31,14 @@ class Feed:
 
     Args:
         port: The bound publisher.
-        names: Of the table's rows, in order.
+        tags: The table's rows.
         incarnation: Of the shard.
         revision: Of the definitions.
     """
 
-    def __init__(self, port: Port, names: Sequence[str], incarnation: int, revision: int) -> None:
+    def __init__(self, port: Port, tags: TagRows, incarnation: int, revision: int) -> None:
         self._port = port
-        self._names = names
+        self._tags = tags
         self._incarnation = incarnation
         self._revision = revision
         self._views: dict[bytes, View] = {}
@@ -73,7 +74,7 @@ class Feed:
             problem = glob_problem(glob)
             if problem is not None:
                 raise Refused("BadValue", f"{glob[:80]!r}: {problem}")
-        view = View(topic, canonical_globs(globs), mask_of(globs, self._names), until_ns, self.give_position())
+        view = View(topic, canonical_globs(globs), mask_of(globs, self._tags.names), until_ns, self.give_position())
         self._views[topic] = view
         return view
 

@@ -30,10 +30,9 @@ class LossDesk:
         self._shard = shard
         self._dead = np.zeros(1, np.bool_)
         self._dead_as_of = -1
-        tags = shard.table.tags
-        limits = {row: tag.stale_after_s for row, tag in enumerate(tags) if tag.stale_after_s is not None}
-        self._stale_rows = np.array(list(limits), np.intp)
-        self._stale_ns = np.array(list(limits.values()), "<f8") * 1e9
+        limits = shard.table.tags.stale_after_s
+        self._stale_rows = np.flatnonzero(~np.isnan(limits))
+        self._stale_ns = limits[self._stale_rows] * 1e9
 
     def lose(self, writer: Writer, clean: bool) -> None:
         """A writer is gone: what it feeds is Bad, or usable still if it said goodbye."""
@@ -44,7 +43,7 @@ class LossDesk:
         shard.log.log(level, "writer %s %s", writer.name, "said goodbye" if clean else "is lost")
         rows = shard.table.owned_by(writer.index)
         code = q.UNCERTAIN_NO_COMMUNICATION if clean else q.BAD_NO_COMMUNICATION
-        holds = np.array([shard.table.tags[row].hold_s for row in rows.tolist()])
+        holds = shard.table.tags.hold_s[rows]
         for hold_s in np.unique(holds).tolist():
             mine = rows[holds == hold_s]
             if hold_s == 0 or clean:

@@ -86,9 +86,7 @@ class Historian(Actor):
             self.outbox = Outbox(self._store.connection)
         self._retention = Retention(self._store, history.retention_days)
         self._disk = Disk(history.disk_warn_pct, history.disk_stop_pct, partial(used_pct, str(directory)))
-        self._asking = Asking(
-            self._store, self.definitions.by_handle.get, self._fresh.get, self.after, self.clock.now_ns
-        )
+        self._asking = Asking(self._store, self.definitions.find, self._fresh.get, self.after, self.clock.now_ns)
         self._table = TagTable(self.definitions.tags)
         self._look_at_disk()
         for number in range(self.context.plant.plant.shards):

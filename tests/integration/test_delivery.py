@@ -52,6 +52,7 @@ from tagwerk.runtime.dead_letters import DEAD_LETTERS_LIMIT, TEXT_LIMIT
 from tagwerk.runtime.durable import read_record
 from tagwerk.runtime.page import PeerState
 from tagwerk.runtime.publisher import Publisher
+from tagwerk.runtime.tag_rows import TagRows
 from tagwerk.runtime.transport import REQUEST_LIMIT_BYTES
 from tagwerk.runtime.writer_link import Ticket
 
@@ -896,7 +897,7 @@ class TestWrites:
         row = shard.table.row(COUNT)
         assert row is not None
         tags[row] = type(tags[row])(COUNT, "hall.count", "int", 0, writable=True)
-        shard.table.tags = tuple(tags)
+        shard.table.tags = TagRows.of(tags)
         for handle in (COUNT, NOTE):
             client.ask(WriteTag(handle, value), SHARD)
         rig.until(lambda: len(client.outcomes) == 2)

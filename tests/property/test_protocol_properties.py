@@ -21,6 +21,7 @@ from tagwerk.protocols.link import Arrival, ReceiveCounter, SendWindow
 from tagwerk.protocols.message import decode_message, encode_message
 from tagwerk.protocols.samples import Samples, ValueType, concatenate, decode, encode, make, split
 from tagwerk.protocols.tags import TagDef, TagState, TagStates, WriteTag
+from tagwerk.runtime.tag_rows import TagRows
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 UINT32 = st.integers(0, 2**32 - 1)
@@ -413,7 +414,7 @@ class Current(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = Table(TAGS)
+        self.table = Table(TagRows.of(TAGS))
         self.reference = Reference()
         self.births = {1: 1, 2: 1}
         self.dead: set[int] = set()

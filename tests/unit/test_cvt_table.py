@@ -12,6 +12,7 @@ from tagwerk.actors.cvt.logic.table import Applied, Table
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.samples import Samples, ValueType, make
 from tagwerk.protocols.tags import TagDef
+from tagwerk.runtime.tag_rows import TagRows
 
 FLOAT, INT, BOOL, STR, QUALITY = ValueType.FLOAT, ValueType.INT, ValueType.BOOL, ValueType.STR, ValueType.QUALITY
 TEMP, LEVEL, COUNT, OPEN, NOTE, BAND, INT_BAND = 1, 2, 3, 4, 5, 8, 9
@@ -34,7 +35,7 @@ class Bench:
     """A table with a writer that is born."""
 
     def __init__(self) -> None:
-        self.table = Table(TAGS)
+        self.table = Table(TagRows.of(TAGS))
         self.dead = np.zeros(4, np.bool_)
         self.births = {ERP: 1, MES: 1}
 
@@ -239,7 +240,7 @@ class TestRefused:
         assert bench.table.row(2**40) is None
 
     def test_a_table_without_tags(self) -> None:
-        table = Table([])
+        table = Table(TagRows.of([]))
         done = table.apply(make(FLOAT, [1], [1.0], NOW), 1, 1, NOW, np.zeros(2, np.bool_))
         assert done.refused == [(0, 1, "UnknownTag")]
         assert table.state(np.zeros(0, np.intp)) == []

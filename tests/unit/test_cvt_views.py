@@ -14,6 +14,8 @@ from tagwerk.protocols.codec import MAX_FRAME_BYTES
 from tagwerk.protocols.errors import Refused
 from tagwerk.protocols.frames import BELL_TOPIC, FeedHeader, read_header, view_topic
 from tagwerk.protocols.samples import Samples, ValueType, concatenate, decode, encode, make
+from tagwerk.protocols.tags import TagDef
+from tagwerk.runtime.tag_rows import TagRows
 from tagwerk.runtime.transport import MemoryNet, MemoryTransport
 
 NAMES = ["a.x", "a.y", "b.x"]
@@ -91,7 +93,12 @@ class Wire:
 
     def __init__(self) -> None:
         transport = MemoryTransport(MemoryNet())
-        self.feed = Feed(transport.publisher("feed"), NAMES, 7, 3)
+        self.feed = Feed(
+            transport.publisher("feed"),
+            TagRows.of(TagDef(at, name, "float", 0) for at, name in enumerate(NAMES, 1)),
+            7,
+            3,
+        )
         self.port = transport.subscriber("feed")
 
     def heard(self) -> list[tuple[FeedHeader, list[Any]]]:

@@ -16,6 +16,7 @@ from tagwerk.protocols.errors import RemoteProtocolError
 from tagwerk.protocols.samples import Samples, ValueType, decode, encode, make
 from tagwerk.protocols.tags import PositionMark, TagDef
 from tagwerk.runtime.durable import JournalRecord
+from tagwerk.runtime.tag_rows import TagRows
 
 TAGS = [
     TagDef(1, "a.float", "float", 0),
@@ -24,7 +25,7 @@ TAGS = [
     TagDef(4, "a.str", "str", 0),
     TagDef(5, "a.unlogged", "float", 0, log=False),
 ]
-TABLE = TagTable(TAGS)
+TABLE = TagTable(TagRows.of(TAGS))
 
 
 def record(n: int, *batches: Samples, kind: int = 0, incarnation: int = 1, frame: bytes | None = None) -> JournalRecord:
@@ -67,7 +68,7 @@ def test_only_what_is_logged_and_was_accepted_goes_to_history() -> None:
     assert arrived.tags.tolist() == [1, 4]
     arrived, _ = gather([record(1, make(ValueType.STR, [1, 4], ["no", "yes"], 1))], TABLE)
     assert arrived.texts == ["yes"]
-    assert gather([record(1, batch)], TagTable([]))[0].tags.tolist() == batch.tags.tolist()
+    assert gather([record(1, batch)], TagTable(TagRows.of([])))[0].tags.tolist() == batch.tags.tolist()
     assert len(gather([], TABLE)[0]) == 0
 
 

@@ -112,7 +112,9 @@ class Link(Actor):
 
     def publish(self, *handles: int) -> None:
         for handle in handles:
-            kind = TYPE_NAMES[self.definitions.by_handle[handle].type]
+            tag = self.definitions.find(handle)
+            assert tag is not None
+            kind = TYPE_NAMES[tag.type]
             self.publisher().publish(make(kind, [handle], [self.device[handle]], self.clock.now_ns()))
 
     def lose(self, code: int = q.BAD_NO_COMMUNICATION) -> None:

@@ -9,14 +9,14 @@ import numpy as np
 
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import RefusedCode
-from tagwerk.protocols.samples import TYPE_NAMES, Samples, Value, ValueType
+from tagwerk.protocols.samples import Samples, Value, ValueType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from tagwerk.protocols.tags import TagDef
+    from tagwerk.runtime.tag_rows import TagRows
 
 LATE_WINDOW_NS: Final = 10_000_000_000
 AHEAD_NS: Final = 10_000_000_000
@@ -55,13 +55,13 @@ class Table:
         tags: The definitions of the shard's tags.
     """
 
-    def __init__(self, tags: Sequence[TagDef]) -> None:
-        self.tags = tuple(tags)
-        count = len(self.tags)
-        self.handles = np.array([tag.handle for tag in self.tags], "<u4")
+    def __init__(self, tags: TagRows) -> None:
+        self.tags = tags
+        count = len(tags)
+        self.handles = tags.handles
         self._row_of = np.full(int(self.handles.max()) + 2 if count else 1, -1, np.int32)
         self._row_of[self.handles] = np.arange(count)
-        self.types = np.array([TYPE_NAMES[tag.type] for tag in self.tags], np.uint8)
+        self.types = tags.types
         self.floats = np.full(count, np.nan, "<f8")
         self.ints = np.zeros(count, "<i8")
         self.strings: list[str] = [""] * count
@@ -73,10 +73,7 @@ class Table:
         self.owner = np.zeros(count, np.int32)
         self.born = np.zeros(count, np.int64)
         self.required = np.full(count, ANYONE, np.int32)
-        self._bands = np.zeros(count)
-        for row, tag in enumerate(self.tags):
-            if tag.deadband or tag.deadband_pct is not None:
-                self._bands[row] = _band(tag)
+        self._bands = tags.bands
         self._any_band = bool((self._bands > 0).any())
 
     def __len__(self) -> int:
@@ -371,12 +368,6 @@ def _without_nan(batch: Samples) -> Iterable[tuple[Samples, NDArray[np.intp]]]:
             codes = np.where(q.bad_mask(piece.quality), piece.quality, np.uint32(q.BAD)).astype("<u4")
             piece = replace(piece, kind=ValueType.QUALITY, values=None, quality=codes)
         yield piece, run
-
-
-def _band(tag: TagDef) -> float:
-    if tag.deadband_pct is not None and tag.low is not None and tag.high is not None:
-        return max(tag.deadband, tag.deadband_pct / 100.0 * (tag.high - tag.low))
-    return tag.deadband
 
 
 def _waves(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:

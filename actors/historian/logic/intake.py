@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
-from tagwerk.protocols.samples import TYPE_NAMES, ValueType
+from tagwerk.protocols.samples import ValueType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
-    from tagwerk.protocols.tags import PositionMark, TagDef
+    from tagwerk.protocols.tags import PositionMark
+    from tagwerk.runtime.tag_rows import TagRows
 
 _UNKNOWN: Final = 255
 _UNLOGGED: Final = 254
@@ -67,12 +66,10 @@ class TagTable:
         tags: The definitions.
     """
 
-    def __init__(self, tags: Iterable[TagDef]) -> None:
-        known = {tag.handle: int(TYPE_NAMES[tag.type]) if tag.log else _UNLOGGED for tag in tags}
+    def __init__(self, tags: TagRows) -> None:
         # The last place stands for all handles that are not known.
-        self._kinds: NDArray[np.uint8] = np.full(max(known, default=0) + 2, _UNKNOWN, np.uint8)
-        if known:
-            self._kinds[list(known)] = list(known.values())
+        self._kinds: NDArray[np.uint8] = np.full(int(tags.handles.max(initial=0)) + 2, _UNKNOWN, np.uint8)
+        self._kinds[tags.handles] = np.where(tags.logged, tags.types, _UNLOGGED)
 
     def logged(self, tags: NDArray[np.uint32], types: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which samples go to history.

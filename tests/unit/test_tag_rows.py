@@ -1,0 +1,90 @@
+"""Tag definitions in columns: what goes in comes out, in any part of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tagwerk.protocols.errors import ConfigError
+from tagwerk.protocols.tags import TagDef
+from tagwerk.runtime import definitions
+from tagwerk.runtime.definitions import DefinitionTable
+from tagwerk.runtime.home import Home
+from tagwerk.runtime.tag_rows import ByName, TagRows
+
+TAGS = [
+    TagDef(1, "hall.temp", "float", 0, unit="°C", low=0.0, high=200.0, deadband=1.0, deadband_pct=2.0,
+           source="opcua/plc"),
+    TagDef(4, "hall.kühler", "bool", 1, default=False, log=False, writable=True),
+    TagDef(7, "hall.note", "str", 0, stale_after_s=4.0, hold_s=2.0, labels=("a", "b"), description="a\nb"),
+    TagDef(9, "hall.count", "int", 1, deadband_pct=5.0, source="opcua/plc"),
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(range(4)), unique=True).map(sorted))
+def test_any_part_gives_its_tags_whole(places: list[int]) -> None:
+    tags = [TAGS[place] for place in places]
+    mask = np.isin(np.arange(4), places)
+    for rows in (
+        TagRows.of(tags),
+        TagRows.of(TAGS).where(mask),
+        TagRows.of([*TAGS, TAGS[0]]).where(np.append(mask, False)),
+    ):
+        assert list(rows) == tags
+        assert [rows[place] for place in range(len(tags))] == tags
+        assert rows[1:] == tuple(tags[1:])
+        assert rows.names == [tag.name for tag in tags]
+        assert rows.defaults.tolist() == [row for row, tag in enumerate(tags) if tag.default is not None]
+        assert rows.logged.tolist() == [tag.log for tag in tags]
+        assert [rows.source_names[place] for place in rows.sources.tolist()] == [tag.source for tag in tags]
+        assert dict(ByName(rows)) == {tag.name: tag for tag in tags}
+
+
+def test_columns_are_those_of_the_tags() -> None:
+    rows = TagRows.of(TAGS)
+    assert rows.bands.tolist() == [4.0, 0.0, 0.0, 0.0]
+    assert rows.hold_s.tolist() == [0.0, 0.0, 2.0, 0.0]
+    assert np.nan_to_num(rows.stale_after_s, nan=-1.0).tolist() == [-1.0, -1.0, 4.0, -1.0]
+    assert rows.where(rows.shards == 1).where(np.array([False, True])).names == ["hall.count"]
+    assert rows[-1] == TAGS[-1]
+    with pytest.raises(IndexError):
+        rows[4]
+
+
+def test_what_is_stored_is_loaded(tmp_path: Path) -> None:
+    home = Home(tmp_path).create()
+    home.actor_data("plant/0").mkdir(parents=True, exist_ok=True)
+    definitions.store(home, DefinitionTable(3, TAGS))
+    table = definitions.load(home)
+    definitions.store(home, DefinitionTable(4, []))  # another one takes its place: what is mapped stays
+    assert (table.revision, list(table.tags)) == (3, TAGS)
+    assert list(definitions.load(home).tags) == []
+    assert table.find(7) == TAGS[2]
+    assert [table.find(handle) for handle in (0, 2, 10, -1, 1 << 40)] == [None] * 5
+    assert (table.name_of(4), table.name_of(5), table.unit_of(1), table.unit_of(5)) == ("hall.kühler", "#5", "°C", "")
+    assert [tag.name for tag in table.of_source("opcua/plc")] == ["hall.temp", "hall.count"]
+    assert table.of_source("opcua/other") == []
+    assert table.of_shard(1).names == ["hall.kühler", "hall.count"]
+
+
+@pytest.mark.parametrize("how", ["old", "short", "column", "empty"])
+def test_a_file_that_is_none_is_told(tmp_path: Path, how: str) -> None:
+    home = Home(tmp_path).create()
+    path = home.actor_data("plant/0") / definitions.FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    definitions.store(home, DefinitionTable(3, TAGS))
+    whole = path.read_bytes()
+    parts = msgspec.msgpack.decode(whole)
+    parts[2][1] = parts[2][1][:-2]
+    bodies = {
+        "old": msgspec.msgpack.encode([1, 3, [["t", 1]]]), "short": whole[:-5],
+        "column": msgspec.msgpack.encode(parts), "empty": b"",
+    }  # fmt: skip
+    path.write_bytes(bodies[how])
+    with pytest.raises(ConfigError, match="no tag definitions"):
+        definitions.load(home)

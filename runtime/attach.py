@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, final
 from tagwerk.protocols.alarms import AckAlarm, AlarmAcked, AlarmList, AlarmRow, GetAlarms
 from tagwerk.protocols.errors import ConfigError, Refused, RefusedCode, Unavailable
 from tagwerk.protocols.message import Message
-from tagwerk.protocols.names import compile_globs, glob_problem, is_glob
+from tagwerk.protocols.names import glob_problem, is_glob
 from tagwerk.protocols.samples import Samples, TagValue
 from tagwerk.protocols.tags import Definitions, GetDefinitions, ReadTags, TagDef, TagStates, WriteTag
 from tagwerk.runtime.attach_ask import Asker
@@ -121,8 +121,8 @@ class Plant:
         Raises:
             Refused: A glob is malformed.
         """
-        matches = compile_globs(globs or ("*",))
-        return sorted((tag for tag in self._table.tags if matches(tag.name)), key=lambda tag: tag.name)
+        tags = self._table.tags
+        return sorted(tags.where(tags.mask_of(globs or ("*",))), key=lambda tag: tag.name)
 
     # --- values ------------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from tagwerk.protocols.samples import TYPE_NAMES
 from tagwerk.protocols.tags import TagDef
+from tagwerk.runtime.tag_names import TagNames, sorted_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +40,7 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
         source_names: "" is the first.
         defaults: Places of the tags with a default, uint32 (m,).
         names: The names, a line each: UTF-8.
+        by_name: Rows in the order of the names, uint32 (n,).
         ends: Where each of `rows` ends, uint64 (n,).
         rows: A `TagDef` each, msgpack.
     """
@@ -54,6 +56,7 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     source_names: tuple[str, ...]
     defaults: memoryview
     names: memoryview
+    by_name: memoryview
     ends: memoryview
     rows: memoryview
 
@@ -67,6 +70,7 @@ def pack_tags(tags: Iterable[TagDef]) -> Packed:
     given = list(tags)
     source_of = {name: place for place, name in enumerate(dict.fromkeys(["", *(tag.source for tag in given)]))}
     rows = [_ENCODER.encode(tag) for tag in given]
+    names = [tag.name for tag in given]
 
     def column(values: Iterable[Any], kind: str) -> memoryview:
         return memoryview(np.array(list(values), kind).tobytes())
@@ -82,7 +86,8 @@ def pack_tags(tags: Iterable[TagDef]) -> Packed:
         column((source_of[tag.source] for tag in given), "<u4"),
         tuple(source_of),
         column((place for place, tag in enumerate(given) if tag.default is not None), "<u4"),
-        memoryview("\n".join(tag.name for tag in given).encode()),
+        memoryview("\n".join(names).encode()),
+        column(sorted_rows(names), "<u4"),
         column(accumulate(len(row) for row in rows), "<u8"),
         memoryview(b"".join(rows)),
     )
@@ -119,6 +124,8 @@ class TagRows(Sequence[TagDef]):
         self.stale_after_s = self._column(packed.stale_after_s, "<f8")
         self.sources = self._column(packed.sources, "<u4")
         self.source_names = packed.source_names
+        if len(packed.by_name) != 4 * len(self._ends):
+            raise ValueError("the order of the names is not that of all of them")
         if len(self._ends) and int(self._ends[-1]) != packed.rows.nbytes:
             raise ValueError(f"{packed.rows.nbytes} bytes of rows, and the last one ends at {self._ends[-1]}")
 
@@ -143,6 +150,24 @@ class TagRows(Sequence[TagDef]):
         """The names, in order; decoded when somebody asks."""
         names = bytes(self._packed.names).decode().split("\n") if len(self._ends) else []
         return names if self._picked is None else [names[place] for place in self._picked.tolist()]
+
+    @cached_property
+    def _index(self) -> TagNames:
+        order = np.frombuffer(self._packed.by_name, "<u4")
+        if self._picked is not None:
+            row_of = np.full(len(order), -1)
+            row_of[self._picked] = np.arange(len(self))
+            order = row_of[order]
+            order = order[order >= 0]
+        return TagNames(lambda: self.names, order)
+
+    def mask_of(self, globs: Sequence[str]) -> NDArray[np.bool_]:
+        """Tell which rows' names match any of the globs, bool (n,).
+
+        Raises:
+            Refused: A glob is malformed.
+        """
+        return self._index.mask(globs)
 
     @property
     def defaults(self) -> NDArray[np.intp]:

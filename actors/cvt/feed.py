@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tagwerk.actors.cvt.logic.views import VIEWS_LIMIT, Change, View, frames_for, mask_of, pieces
+from tagwerk.actors.cvt.logic.views import VIEWS_LIMIT, Change, View, frames_for, pieces
 from tagwerk.protocols.errors import Refused
 from tagwerk.protocols.frames import BELL_TOPIC, canonical_globs, pack_feed_header, view_topic
 from tagwerk.protocols.names import glob_problem
@@ -74,7 +74,7 @@ class Feed:
             problem = glob_problem(glob)
             if problem is not None:
                 raise Refused("BadValue", f"{glob[:80]!r}: {problem}")
-        view = View(topic, canonical_globs(globs), mask_of(globs, self._tags.names), until_ns, self.give_position())
+        view = View(topic, canonical_globs(globs), self._tags.mask_of(globs), until_ns, self.give_position())
         self._views[topic] = view
         return view
 

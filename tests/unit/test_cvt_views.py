@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from tagwerk.actors.cvt.feed import Feed
-from tagwerk.actors.cvt.logic.views import Change, View, frames_for, mask_of, pieces
+from tagwerk.actors.cvt.logic.views import Change, View, frames_for, pieces
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.codec import MAX_FRAME_BYTES
 from tagwerk.protocols.errors import Refused
 from tagwerk.protocols.frames import BELL_TOPIC, FeedHeader, read_header, view_topic
 from tagwerk.protocols.samples import Samples, ValueType, concatenate, decode, encode, make
 from tagwerk.protocols.tags import TagDef
+from tagwerk.runtime.tag_names import TagNames, sorted_rows
 from tagwerk.runtime.tag_rows import TagRows
 from tagwerk.runtime.transport import MemoryNet, MemoryTransport
 
@@ -23,7 +24,7 @@ FLOAT = ValueType.FLOAT
 
 
 def view(*globs: str, sent: int = 0) -> View:
-    return View(b"topic", globs, mask_of(globs, NAMES), 0, sent)
+    return View(b"topic", globs, TagNames(lambda: NAMES, sorted_rows(NAMES)).mask(globs), 0, sent)
 
 
 def change(position: int, handles: list[int], value: float = 0.0, *, opens: bool = False) -> Change:
@@ -80,7 +81,7 @@ class TestFrames:
 
     def test_a_frame_is_bounded_however_many_changes_there_are(self) -> None:
         names = [str(number) for number in range(2_000)]
-        wide = View(b"topic", ("*",), mask_of(["*"], names), 0)
+        wide = View(b"topic", ("*",), TagNames(lambda: names, sorted_rows(names)).mask(["*"]), 0)
         handles = list(range(1, 2_001))
         frames = list(frames_for(wide, [change(position, handles) for position in range(1, 8)]))
         assert len(frames) > 1

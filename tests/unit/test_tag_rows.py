@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tagwerk.protocols.errors import ConfigError
+from tagwerk.protocols.errors import ConfigError, Refused
+from tagwerk.protocols.names import compile_globs
 from tagwerk.protocols.tags import TagDef
 from tagwerk.runtime import definitions
 from tagwerk.runtime.definitions import DefinitionTable
 from tagwerk.runtime.home import Home
+from tagwerk.runtime.tag_names import TagNames, sorted_rows
 from tagwerk.runtime.tag_rows import ByName, TagRows
 
 TAGS = [
@@ -42,6 +44,9 @@ def test_any_part_gives_its_tags_whole(places: list[int]) -> None:
         assert rows.defaults.tolist() == [row for row, tag in enumerate(tags) if tag.default is not None]
         assert rows.logged.tolist() == [tag.log for tag in tags]
         assert [rows.source_names[place] for place in rows.sources.tolist()] == [tag.source for tag in tags]
+        assert np.flatnonzero(rows.mask_of(["hall.??m?", "hall.note"])).tolist() == [
+            row for row, tag in enumerate(tags) if tag.name in ("hall.temp", "hall.note")
+        ]
         assert dict(ByName(rows)) == {tag.name: tag for tag in tags}
 
 
@@ -88,3 +93,18 @@ def test_a_file_that_is_none_is_told(tmp_path: Path, how: str) -> None:
     path.write_bytes(bodies[how])
     with pytest.raises(ConfigError, match="no tag definitions"):
         definitions.load(home)
+
+
+NAME = st.text("ab.", min_size=1, max_size=6)
+GLOB = st.text("ab.*?", min_size=1, max_size=5)
+
+
+@given(st.lists(NAME, unique=True), st.lists(st.one_of(NAME, GLOB, st.just("*")), max_size=4))
+def test_globs_find_what_they_match(names: list[str], globs: list[str]) -> None:
+    matches = compile_globs(globs)
+    assert TagNames(lambda: names, sorted_rows(names)).mask(globs).tolist() == [matches(name) for name in names]
+
+
+def test_globs_are_looked_at_before_one_is_used() -> None:
+    with pytest.raises(Refused):
+        TagNames(list[str], sorted_rows([])).mask(["*", "a["])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tagwerk.protocols.names import compile_globs
 from tagwerk.protocols.samples import BUDGET_BYTES, Samples, join
 
 if TYPE_CHECKING:
@@ -61,12 +60,6 @@ class Change:
     position: int
     received_ns: int
     opens_frame: bool = False
-
-
-def mask_of(globs: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
-    """Which names match any of the globs, bool (names,)."""
-    matches = compile_globs(globs)
-    return np.fromiter((matches(name) for name in names), np.bool_, len(names))
 
 
 def frames_for(view: View, changes: Sequence[Change]) -> Iterator[tuple[list[Samples], int, int]]:

@@ -1,8 +1,9 @@
 """The keeper: supervisord's child. It imports and checks all that a node needs, forks the node, and forks it again.
 
 A node that is killed has a successor within milliseconds, from the image that its keeper holds warm; supervisord alone
-would notice within a second, and the imports take two more. The keeper itself does nothing else: if it is killed the
-plant runs on, and the next keeper's node takes the old one's place.
+would notice within a second, and the imports take two more. A node that stands still is ended, too: without it nobody
+is started again. The keeper itself does nothing else: if it is killed the plant runs on, and the next keeper's node
+takes the old one's place.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Final, NoReturn
 
+from tagwerk.protocols.errors import Unavailable
 from tagwerk.runtime.child import NODE_SIGNALS
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.log import configure_logging, redirect_output
@@ -29,18 +31,23 @@ from tagwerk.runtime.node import (
     live,
     prepare,
 )
+from tagwerk.runtime.page import Page
 
 STABLE_S: Final = 1.0  # a node that has not lived so long is left to supervisord, which waits longer each time
+HANG_AFTER_S: Final = 30.0
+"""A node that has not beaten for so long is ended. Its actors end with it and work till then: there is no hurry."""
+LOOK_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-def keep_node(home: Home, plant: Path, name: str = "main") -> int:
+def keep_node(home: Home, plant: Path, name: str = "main", hang_after_s: float = HANG_AFTER_S) -> int:
     """Keep a node alive until it stops as asked. Every successor runs what this keeper read at its start.
 
     Args:
         home: The plant's home.
         plant: The plant file.
         name: The node's name.
+        hang_after_s: A node that has not beaten for so long is ended.
 
     Returns:
         The exit code: 0 stopped as asked, 1 the node failed and is left to supervisord, 2 the plant file is wrong.
@@ -59,7 +66,7 @@ def keep_node(home: Home, plant: Path, name: str = "main") -> int:
         pid = os.fork()
         if pid == 0:
             _be_node(prepared)
-        code, asked = _wait(pid)
+        code, asked = _wait(pid, Beats(home, prepared.plan.node, pid), hang_after_s)
         if code == EX_DONE or asked:
             return EX_DONE
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
@@ -87,14 +94,49 @@ def _be_node(prepared: Prepared) -> NoReturn:
         os._exit(code)  # not sys.exit: the keeper's stack lies below
 
 
-def _wait(pid: int) -> tuple[int, bool]:
+class Beats:
+    """Looks at a node's beat.
+
+    Args:
+        home: Where its page is.
+        name: `node/main`.
+        pid: Its process.
+    """
+
+    def __init__(self, home: Home, name: str, pid: int) -> None:
+        self._path = home.file(name, "page")
+        self._name = name
+        self._pid = pid
+        self._last_ns = 0
+        self.silent = 0
+        """Looks without a new beat. Looks are counted, not seconds: if the whole host stood still, nobody hangs."""
+
+    def look(self) -> None:
+        """See whether there is a new one. A node that is about to make its page has none."""
+        beat_ns = self._last_ns
+        with contextlib.suppress(Unavailable):
+            page = Page.open(self._path)
+            if page.node.pid == self._pid:
+                beat_ns = page.slot(self._name).beat_of(self._pid)[0]
+            page.close()
+        self.silent = 0 if beat_ns != self._last_ns else self.silent + 1
+        self._last_ns = beat_ns
+
+
+def _wait(pid: int, beats: Beats, hang_after_s: float) -> tuple[int, bool]:
     """Pass every stop on to the node until it has ended. Give its exit code, and whether there was one."""
     asked = False
     while True:
-        number = signal.sigwait({signal.SIGCHLD, *NODE_SIGNALS})
-        if number in NODE_SIGNALS:
+        info = signal.sigtimedwait({signal.SIGCHLD, *NODE_SIGNALS}, LOOK_S)
+        if info is None:
+            beats.look()
+            if beats.silent * LOOK_S >= hang_after_s:
+                _log.error("the node, pid %d, has not beaten for %g s: it is ended", pid, hang_after_s)
+                os.kill(pid, signal.SIGKILL)
+            continue
+        if info.si_signo in NODE_SIGNALS:
             asked = True
-            os.kill(pid, number)  # not reaped yet, so the number is its own
+            os.kill(pid, info.si_signo)  # not reaped yet, so the number is its own
             continue
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:

@@ -98,7 +98,8 @@ class Supervised:
     def replaced(self, old: Identity) -> bool:
         return self.node() != old and self.all_run()
 
-    def until(self, holds: Callable[[], bool]) -> None:
+    @staticmethod
+    def until(holds: Callable[[], bool]) -> None:
         began_s = time.monotonic()
         while True:
             try:
@@ -205,6 +206,34 @@ def test_history_is_whole_whoever_is_killed(plant: Supervised, victim: str) -> N
     assert plant.keeper().ppid() == plant.supervisord.pid
     plant.until(lambda: history(plant, start_ns)[-1:] == counting.acknowledged[-1:])
     assert history(plant, start_ns) == counting.acknowledged
+
+
+def test_a_node_that_stands_still_is_ended_and_followed(tmp_path: Path) -> None:
+    home, plant = Home(tmp_path / "home").create(), tmp_path / "plant.toml"
+    plant.write_text('[plant]\nname = "still"\n[tag."lab.count"]\n')
+    program = (
+        "from pathlib import Path\nfrom tagwerk.runtime.home import Home\n"
+        "from tagwerk.runtime.node_keeper import keep_node\n"
+        f"raise SystemExit(keep_node(Home(Path({str(home.root)!r})), Path({str(plant)!r}), hang_after_s=3.0))"
+    )
+    keeper = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        Supervised.until(lambda: runs(home))
+        old = Page.open(home.file("node/main", "page")).node
+        time.sleep(5.0)
+        assert Page.open(home.file("node/main", "page")).node == old, "one that beats is left alone"
+        os.kill(old.pid, signal.SIGSTOP)
+        Supervised.until(lambda: runs(home) and Page.open(home.file("node/main", "page")).node != old)
+        assert not old.is_alive()
+    finally:
+        keeper.terminate()
+        assert keeper.wait(DEADLINE_S) == 0
+
+
+def runs(home: Home) -> bool:
+    page = Page.open(home.file("node/main", "page"))
+    peers = [page.look(name) for name in ACTORS]
+    return page.node_is_alive() and all(peer is not None and peer.state is PeerState.RUNNING for peer in peers)
 
 
 def passed(at_s: float) -> bool:

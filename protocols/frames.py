@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -192,6 +193,10 @@ _HEADERS: Final[dict[int, type[Header]]] = {
     Kind.REFUSED: RefusedHeader,
     0: FeedHeader,
 }
+_DECODERS: Final[dict[int, msgspec.msgpack.Decoder[Header]]] = {
+    kind: msgspec.msgpack.Decoder(cls) for kind, cls in _HEADERS.items()
+}
+"""By the third byte of a header: behind the head of the list and the version stands the kind, if both are small."""
 
 
 def pack_header(kind: Kind, *fields: object) -> bytes:
@@ -210,6 +215,10 @@ def read_header(data: bytes | memoryview, *, max_bytes: int = HEADER_LIMIT_BYTES
     Raises:
         RemoteProtocolError: Not a header, too long, of another version, or of an unknown kind.
     """
+    decoder = _DECODERS.get(data[2]) if 2 < len(data) <= max_bytes and data[1] == VERSION else None
+    if decoder is not None:
+        with suppress(msgspec.DecodeError):  # what is wrong is told below
+            return decoder.decode(data)
     value = unpack(data, max_bytes=max_bytes, max_depth=None)
     if type(value) is not list or len(value) < 2:
         msg = "a header is [version, kind, ...]"

@@ -329,26 +329,30 @@ def frame_rows(frame: bytes) -> list[FrameRow]:
     return rows
 
 
+_KINDS: Final = {int(kind): kind for kind in ValueType}
+_BOOL, _STR, _QUALITY = ValueType.BOOL, ValueType.STR, ValueType.QUALITY  # a look into an enum takes its time
+
+
 def _batch(row: Any) -> Samples:
     if type(row) is not list:
         msg = "a batch is [kind, tags, values, times, quality]"
         raise RemoteProtocolError(msg)
     try:
         code, tags, values, times, quality = row
-        kind = ValueType(code)
+        kind = _KINDS[code]
         handles = np.frombuffer(tags, "<u4")
         stamps = np.frombuffer(times, "<i8")
         codes = q.all_good(len(handles)) if quality is None else np.frombuffer(quality, "<u4")
         column: Any = values
         if kind in DTYPES:
-            column = np.frombuffer(values, "<u1").view(DTYPES[kind]) if kind is not ValueType.BOOL else _bools(values)
-        elif kind is ValueType.STR and not _texts(values):
+            column = _bools(values) if kind is _BOOL else np.frombuffer(values, DTYPES[kind])
+        elif kind is _STR and not _texts(values):
             msg = f"values of a str batch are not texts of at most {MAX_TEXT_BYTES} bytes"
             raise RemoteProtocolError(msg)
-        elif kind is ValueType.QUALITY and values is not None:
+        elif kind is _QUALITY and values is not None:
             msg = "a quality-only batch has values"
             raise RemoteProtocolError(msg)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         msg = f"malformed batch: {error}"
         raise RemoteProtocolError(msg) from error
     count = len(handles)

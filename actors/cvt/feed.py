@@ -8,7 +8,6 @@ from tagwerk.actors.cvt.logic.views import VIEWS_LIMIT, Change, View, frames_for
 from tagwerk.protocols.errors import Refused
 from tagwerk.protocols.frames import BELL_TOPIC, canonical_globs, pack_feed_header, view_topic
 from tagwerk.protocols.names import glob_problem
-from tagwerk.protocols.samples import encode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,17 +81,19 @@ class Feed:
         """The view of this topic, if it is kept."""
         return self._views.get(topic)
 
-    def add(self, batch: Samples, rows: NDArray[np.intp], received_ns: int) -> None:
+    def add(self, batch: Samples, rows: NDArray[np.intp], received_ns: int, frame: bytes | None = None) -> None:
         """Something became current; it goes out at the next flush, each frame of it at a position of its own.
 
         Args:
             batch: The samples.
             rows: Their table rows, (n,).
             received_ns: When the shard took them, UTC, ns.
+            frame: A samples frame of this batch alone, if there is one.
         """
-        for part, part_rows in pieces(batch, rows):
+        parts = [(batch, rows)] if frame is not None else pieces(batch, rows)
+        for part, part_rows in parts:
             self.position += 1
-            self._changes.append(Change(part, part_rows, self.position, received_ns, self._given))
+            self._changes.append(Change(part, part_rows, self.position, received_ns, self._given, frame))
             self._given = False
 
     def give_position(self) -> int:
@@ -114,8 +115,8 @@ class Feed:
         """Publish the changes of this flush, greet newcomers, ring the bell."""
         changes, self._changes = self._changes, []
         for view in self._views.values():
-            for batches, upto, received_ns in frames_for(view, changes):
-                self._send(view, encode(batches), upto, received_ns, beat=False)
+            for body, upto, received_ns in frames_for(view, changes):
+                self._send(view, body, upto, received_ns, beat=False)
             if view.greet or self._beat_due:
                 view.greet = False
                 self._send(view, b"", self.position, now_ns, beat=True)

@@ -139,7 +139,7 @@ class IngestDesk:
             self._answers.append([identity, pack_header(Kind.REOPEN, header.session)])
             return
         writer.heard_ns = self._clock.mono_ns()
-        if header.kind == Kind.PUBLISH:
+        if isinstance(header, PublishHeader):
             self._publish(writer, header, body)
         elif header.kind == Kind.GOODBYE:
             self._lose(writer, True)

@@ -47,7 +47,9 @@ class Recorder:
         self._last_ns = 0
         self._promised_ns = 0
 
-    def append(self, kind: int, writer: str, number: int, frame: bytes, samples: int = 0) -> None:
+    def append(
+        self, kind: int, writer: str, number: int, frame: bytes, samples: int = 0, now_ns: int | None = None
+    ) -> None:
         """Add a record to this flush.
 
         Args:
@@ -56,8 +58,9 @@ class Recorder:
             number: Of the writer's frame; 0: beside any frame; below 0: a part of it, the rest follows.
             frame: The samples.
             samples: How many there are in it.
+            now_ns: When they came, if that was looked at already.
         """
-        at_ns = max(self._promised_ns, self._clock.now_ns())
+        at_ns = max(self._promised_ns, self._clock.now_ns() if now_ns is None else now_ns)
         self._first_ns = self._first_ns or at_ns
         self._last_ns = at_ns
         self._samples += samples

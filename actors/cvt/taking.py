@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from tagwerk.actors.cvt.logic.familiar import Familiar
 from tagwerk.protocols.plantwide import Event
 from tagwerk.runtime.durable import SAMPLES
 
@@ -26,6 +27,7 @@ class Taker:
 
     def __init__(self, shard: Cvt) -> None:
         self._shard = shard
+        self._familiar = Familiar(shard.table)
 
     def __call__(
         self, writer: Writer, number: int, batches: list[Samples], frame: bytes, backfill: bool
@@ -34,6 +36,12 @@ class Taker:
         shard = self._shard
         now_ns, wall_ns = shard.steady.now_ns(), shard.clock.now_ns()
         dead = shard.losses.dead()
+        if len(batches) == 1 and not backfill and not writer.clock_wrong:
+            rows = self._familiar.apply(batches[0], writer.index, writer.birth, now_ns, wall_ns)
+            if rows is not None:
+                shard.feed.add(batches[0], rows, now_ns, frame)
+                shard.recorder.append(SAMPLES, writer.name, number, frame, len(rows), now_ns)
+                return []
         results: list[Applied] = []
         for batch in batches:
             if backfill:
@@ -46,6 +54,7 @@ class Taker:
                 )
             )  # fmt: skip
             self._note_clock(writer, results[-1])
+            self._familiar.learn(batch, writer.index, writer.birth, results[-1])
         for done in results:
             for batch, rows in zip(done.current, done.rows, strict=True):
                 shard.feed.add(batch, rows, now_ns)

@@ -33,7 +33,7 @@ def change(position: int, handles: list[int], value: float = 0.0, *, opens: bool
 
 
 def got(view: View, changes: list[Change]) -> list[tuple[list[list[int]], int, int]]:
-    return [([part.tags.tolist() for part in batches], upto, at) for batches, upto, at in frames_for(view, changes)]
+    return [([part.tags.tolist() for part in decode(body)], upto, at) for body, upto, at in frames_for(view, changes)]
 
 
 class TestFrames:
@@ -52,7 +52,7 @@ class TestFrames:
             change(3, [1]),
         ]
         frames = list(frames_for(view("*"), changes))
-        assert [batch.kind for batch in frames[0][0]] == [FLOAT, ValueType.QUALITY, FLOAT]
+        assert [batch.kind for batch in decode(frames[0][0])] == [FLOAT, ValueType.QUALITY, FLOAT]
 
     def test_what_was_before_the_view_is_not_sent(self) -> None:
         assert got(view("*", sent=2), [change(2, [1]), change(3, [2])]) == [([[2]], 3, 103)]
@@ -85,8 +85,23 @@ class TestFrames:
         handles = list(range(1, 2_001))
         frames = list(frames_for(wide, [change(position, handles) for position in range(1, 8)]))
         assert len(frames) > 1
-        assert all(len(encode(batches)) <= MAX_FRAME_BYTES for batches, _, _ in frames)
+        assert all(len(body) <= MAX_FRAME_BYTES for body, _, _ in frames)
         assert [upto for _, upto, _ in frames] == sorted({upto for _, upto, _ in frames})
+
+    def test_a_large_batch_goes_on_in_the_frame_that_it_came_in_and_stays_in_its_place(self) -> None:
+        names = [f"t{number}" for number in range(2_000)]
+        batch = make(FLOAT, np.arange(1, 2_001), np.ones(2_000), 5)
+        large = Change(batch, np.arange(2_000), 2, 102, frame=encode([batch]))
+        small = make(FLOAT, [1], [2.0], 6)
+        changes = [Change(small, np.arange(1), 1, 101), large, Change(small, np.arange(1), 3, 103)]
+        index = TagNames(lambda: names, sorted_rows(names))
+        everything, one = (View(b"topic", globs, index.mask(globs), 0) for globs in (("*",), ("t0",)))
+        frames = list(frames_for(everything, changes))
+        assert [upto for _, upto, _ in frames] == [1, 2, 3]
+        assert frames[1][0] is large.frame
+        assert [batch.values.tolist() for body, _, _ in frames_for(one, changes) for batch in decode(body)] == [
+            [2, 1, 2]
+        ]
 
 
 class Wire:

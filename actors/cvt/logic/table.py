@@ -73,8 +73,11 @@ class Table:
         self.owner = np.zeros(count, np.int32)
         self.born = np.zeros(count, np.int64)
         self.required = np.full(count, ANYONE, np.int32)
-        self._bands = tags.bands
-        self._any_band = bool((self._bands > 0).any())
+        self.owners = 0
+        """Rises whenever a row gets another owner or session."""
+        self.bands = tags.bands
+        """Deadbands, float64 (rows,)."""
+        self._any_band = bool((self.bands > 0).any())
 
     def __len__(self) -> int:
         return len(self.tags)
@@ -205,7 +208,7 @@ class Table:
         self, batch: Samples, rows: NDArray[np.intp], received_ns: int, done: Applied
     ) -> Iterable[tuple[Samples, NDArray[np.intp]]]:
         numeric = batch.kind in (ValueType.FLOAT, ValueType.INT)
-        if not (self._any_band and numeric and (banded := self._bands[rows] > 0).any()):
+        if not (self._any_band and numeric and (banded := self.bands[rows] > 0).any()):
             yield batch, rows
             return
         # One wave for each repetition of a tag: a sample is compared with the one before it, also inside a batch.
@@ -213,7 +216,7 @@ class Table:
             at = rows[wave]
             last = self.floats[at] if batch.kind is ValueType.FLOAT else self.ints[at]
             with np.errstate(invalid="ignore"):  # inf - inf; as floats, because a difference of two int64 may wrap
-                inside = np.abs(np.subtract(batch.values[wave], last, dtype="<f8")) < self._bands[at]
+                inside = np.abs(np.subtract(batch.values[wave], last, dtype="<f8")) < self.bands[at]
             same = self.has_value[at] & (self.quality[at] == batch.quality[wave])
             keep = ~(banded[wave] & inside & same)
             if keep.all() and len(wave) == len(rows):
@@ -295,8 +298,10 @@ class Table:
         self.quality[rows] = batch.quality
         self.received[rows] = received_ns
         self.heard[rows] = received_ns
-        self.owner[rows] = writer
-        self.born[rows] = session
+        if (self.owner[rows] != writer).any() or (self.born[rows] != session).any():
+            self.owners += 1
+            self.owner[rows] = writer
+            self.born[rows] = session
 
     def lose(self, batch: Samples, rows: NDArray[np.intp], received_ns: int) -> None:
         """Take a quality-only batch that is nobody's: values and owners stay.
@@ -307,10 +312,12 @@ class Table:
         self.quality[rows] = batch.quality
         self.received[rows] = received_ns
         self.born[rows] = NO_BIRTH
+        self.owners += 1
 
     def disown(self, writer: int) -> None:
         """A writer is forgotten: what it fed is anybody's."""
         self.owner[self.owner == writer] = NOBODY
+        self.owners += 1
 
     # --- giving state ------------------------------------------------------------------------------------------------
 
@@ -342,6 +349,10 @@ class Table:
         elif kind is ValueType.BOOL:
             values = self.ints[at].astype(np.bool_)
         return Samples(kind, self.handles[at], values, self.times[at], self.quality[at])
+
+    def banded(self, rows: NDArray[np.intp]) -> bool:
+        """Whether a deadband may swallow samples of any of these rows."""
+        return self._any_band and bool((self.bands[rows] > 0).any())
 
     def owned_by(self, writer: int) -> NDArray[np.intp]:
         """The rows that a writer feeds."""

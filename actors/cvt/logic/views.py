@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tagwerk.protocols.samples import BUDGET_BYTES, Samples, join
+from tagwerk.protocols.samples import BUDGET_BYTES, Samples, encode, join
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VIEWS_LIMIT: Final = 10_000
+LARGE_BYTES: Final = BUDGET_BYTES // 4
 
 
 @dataclass(slots=True)
@@ -60,10 +61,15 @@ class Change:
     position: int
     received_ns: int
     opens_frame: bool = False
+    frame: bytes | None = None
+    """The samples frame that is just this batch, if there is one."""
 
 
-def frames_for(view: View, changes: Sequence[Change]) -> Iterator[tuple[list[Samples], int, int]]:
-    """What a view gets: (batches of one frame, position after it, received_ns). Neighbours of one type are joined."""
+def frames_for(view: View, changes: Sequence[Change]) -> Iterator[tuple[bytes, int, int]]:
+    """What a view gets: (samples frame, position after it, received_ns).
+
+    Neighbours are joined, if there is room for some in a frame. A large batch goes on in the frame it came in.
+    """
     group: list[Samples] = []
     used = 0
     upto = received_ns = 0
@@ -71,7 +77,7 @@ def frames_for(view: View, changes: Sequence[Change]) -> Iterator[tuple[list[Sam
         if change.position <= view.sent:
             continue  # it was made before the view was
         if change.opens_frame and group:
-            yield join(group), upto, received_ns
+            yield encode(join(group)), upto, received_ns
             group, used = [], 0
         if view.everything:
             part = change.batch
@@ -81,14 +87,18 @@ def frames_for(view: View, changes: Sequence[Change]) -> Iterator[tuple[list[Sam
                 continue
             part = change.batch if inside.all() else change.batch.select(inside)
         size = part.size
-        if group and used + size > BUDGET_BYTES:
-            yield join(group), upto, received_ns
+        as_it_came = change.frame if part is change.batch and size >= LARGE_BYTES else None
+        if group and (used + size > BUDGET_BYTES or as_it_came is not None):
+            yield encode(join(group)), upto, received_ns
             group, used = [], 0
+        if as_it_came is not None:
+            yield as_it_came, change.position, change.received_ns
+            continue
         group.append(part)
         used += size
         upto, received_ns = change.position, change.received_ns
     if group:
-        yield join(group), upto, received_ns
+        yield encode(join(group)), upto, received_ns
 
 
 def pieces(batch: Samples, rows: NDArray[np.intp]) -> Iterator[tuple[Samples, NDArray[np.intp]]]:

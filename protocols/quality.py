@@ -117,6 +117,15 @@ def bad_mask(quality: NDArray[np.uint32]) -> NDArray[np.bool_]:
     return quality >= BAD
 
 
+_GOOD: Final = np.zeros(1 << 16, np.uint32)
+_GOOD.flags.writeable = False
+
+
 def all_good(count: int) -> NDArray[Any]:
-    """A column of Good, uint32 (count,)."""
-    return np.zeros(count, np.uint32)
+    """A column of Good, uint32 (count,), not to be written to."""
+    return _GOOD[:count] if count <= len(_GOOD) else np.zeros(count, np.uint32)
+
+
+def is_all_good(quality: NDArray[Any]) -> bool:
+    """Whether a column is Good throughout."""
+    return quality.base is _GOOD or not quality.any()

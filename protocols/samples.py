@@ -167,7 +167,10 @@ class Samples:
 
     def at(self, time_ns: int) -> Samples:
         """The same batch, measured at another time (UTC, ns since 1970)."""
-        return replace(self, times=np.full(len(self), time_ns, "<i8"))
+        return Samples(
+            self.kind, self.tags, self.values, np.full(len(self), time_ns, "<i8"), self.quality,
+            self.catalog, self.snapshot, self.complete, self.received_ns,
+        )  # fmt: skip
 
     def _catalog(self) -> Catalog:
         if self.catalog is None:
@@ -295,7 +298,7 @@ def encode(batches: Sequence[Samples]) -> bytes:
             batch.tags.tobytes(),
             batch.values if batch.values is None or isinstance(batch.values, list) else batch.values.tobytes(),
             batch.times.tobytes(),
-            batch.quality.tobytes() if batch.quality.any() else None,
+            None if q.is_all_good(batch.quality) else batch.quality.tobytes(),
         ]
         for batch in batches
     ]
@@ -306,8 +309,13 @@ def encode(batches: Sequence[Samples]) -> bytes:
     return frame
 
 
-def decode(frame: bytes | memoryview) -> list[Samples]:
+def decode(frame: bytes | memoryview, received_ns: int = 0, catalog: Catalog | None = None) -> list[Samples]:
     """A frame to batches; the numeric columns are views of `frame`. No loop over samples.
+
+    Args:
+        frame: As it came.
+        received_ns: See `Samples`.
+        catalog: See `Samples`.
 
     Raises:
         RemoteProtocolError: Anything but a correct frame.
@@ -316,7 +324,7 @@ def decode(frame: bytes | memoryview) -> list[Samples]:
     if type(value) is not list or len(value) < 2 or value[0] != VERSION or type(value[1]) is not list:
         msg = "samples frame is not [1, [batch, ...]]"
         raise RemoteProtocolError(msg)
-    return [_batch(row) for row in value[1]]
+    return [_batch(row, received_ns, catalog) for row in value[1]]
 
 
 FrameRow = tuple[int, bytes, Any, bytes, bytes | None]
@@ -333,7 +341,7 @@ _KINDS: Final = {int(kind): kind for kind in ValueType}
 _BOOL, _STR, _QUALITY = ValueType.BOOL, ValueType.STR, ValueType.QUALITY  # a look into an enum takes its time
 
 
-def _batch(row: Any) -> Samples:
+def _batch(row: Any, received_ns: int, catalog: Catalog | None) -> Samples:
     if type(row) is not list:
         msg = "a batch is [kind, tags, values, times, quality]"
         raise RemoteProtocolError(msg)
@@ -359,7 +367,7 @@ def _batch(row: Any) -> Samples:
     if len(stamps) != count or len(codes) != count or (column is not None and len(column) != count):
         msg = "columns of a batch differ in length"
         raise RemoteProtocolError(msg)
-    return Samples(kind, handles, column, stamps, codes)
+    return Samples(kind, handles, column, stamps, codes, catalog, received_ns=received_ns)
 
 
 def _texts(values: Any) -> bool:

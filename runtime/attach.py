@@ -23,7 +23,7 @@ from tagwerk.protocols.tags import Definitions, GetDefinitions, ReadTags, TagDef
 from tagwerk.runtime.attach_ask import Asker
 from tagwerk.runtime.attach_engine import Engine, result_of, settle
 from tagwerk.runtime.attach_history import history_of
-from tagwerk.runtime.attach_publish import PublishQueue, judge_ticket, judged
+from tagwerk.runtime.attach_publish import PublishQueue
 from tagwerk.runtime.attach_values import as_ns, batch_of, in_unit, nearest, written
 from tagwerk.runtime.attach_watch import TagWatch
 from tagwerk.runtime.definitions import DefinitionTable
@@ -203,13 +203,12 @@ class Plant:
             Timeout: Sent, but not acknowledged within the time; they are sent again until they are.
         """
         limit_s = self._asker.timeout_s if timeout_s is None else timeout_s
-        ticket = result_of(self._publishes.put(samples, limit_s, backfill=backfill), limit_s + 1.0)
-        judge_ticket(ticket, self._table)
+        result_of(self._publishes.put(samples, limit_s, backfill=backfill), limit_s + 1.0)
 
     def publish_soon(self, samples: Samples, *, timeout_s: float | None = None, backfill: bool = False) -> Future[None]:
         """Publish without waiting: the future ends as `publish` would. Many may be out at a time."""
         limit_s = self._asker.timeout_s if timeout_s is None else timeout_s
-        return judged(self._publishes.put(samples, limit_s, backfill=backfill), self._table)
+        return self._publishes.put(samples, limit_s, backfill=backfill)
 
     def on_lost(self, call: Callable[[], object] | None) -> None:
         """Call this when the plant had taken this process for lost, and hears it again: publish all that you own.

@@ -36,6 +36,13 @@ LOOK_S: Final = 0.05
 TELL_S: Final = 0.2
 """Several shards take a writer for lost at about the same time: it is told once."""
 
+_REASONS: Final = {
+    "UnknownTag": "its shard does not know it",
+    "WrongType": "the values are of another type than the tag",
+    "NotOwner": "another source owns it",
+    "BadValue": "the batch was malformed",
+}
+
 _log = logging.getLogger("tagwerk.attach")
 
 
@@ -44,8 +51,9 @@ class _Publish:
     samples: Samples
     backfill: bool
     until_s: float
-    future: Future[Ticket]
+    future: Future[None]
     ticket: Ticket
+    weight: int
     next_row: int = 0
     given_up: bool = field(default=False)
 
@@ -81,20 +89,21 @@ class PublishQueue:
         self.on_lost: Callable[[], object] | None = None
         """What the script does when it was taken for lost."""
 
-    def put(self, samples: Samples, limit_s: float, *, backfill: bool) -> Future[Ticket]:
-        """Publish behind all that was put before. The future ends with the ticket, or with why it was not taken.
+    def put(self, samples: Samples, limit_s: float, *, backfill: bool) -> Future[None]:
+        """Publish behind all that was put before. The future ends when it is acknowledged; see `Plant.publish`.
 
         Past `LINE_BYTES` that wait it is refused at once: whoever does not wait for a shard that is down fills memory.
         """
         until_s = time.monotonic() + limit_s
 
-        def work(future: Future[Ticket]) -> None:
-            if self._line and self._line_bytes + _weight(samples) > LINE_BYTES:
+        def work(future: Future[None]) -> None:
+            weight = _PUBLISH_BYTES + samples.size
+            if self._line and self._line_bytes + weight > LINE_BYTES:
                 fail(future, WindowFull(f"{len(self._line)} publishes wait already to be handed over"))
                 return
-            self._line_bytes += _weight(samples)
-            ticket = Ticket(lambda done: settle(future, done))
-            self._line.append(_Publish(samples, backfill, until_s, future, ticket))
+            self._line_bytes += weight
+            ticket = Ticket(lambda done: self._judge(done, future))
+            self._line.append(_Publish(samples, backfill, until_s, future, ticket, weight))
             if not self._retrying:
                 self._pump()
 
@@ -104,6 +113,19 @@ class PublishQueue:
         """A clean end of what we own."""
         if self._publisher is not None:
             self._publisher.goodbye()
+
+    def _judge(self, ticket: Ticket, future: Future[None]) -> None:
+        """Say what became of a publish that was acknowledged."""
+        if ticket.refused:
+            handle, code = ticket.refused[0]
+            name = self._table.name_of(handle)
+            others = f" (and {len(ticket.refused) - 1} more samples)" if len(ticket.refused) > 1 else ""
+            fail(future, Refused(code, f"{name} was not taken: {_REASONS.get(code, code)}{others}", name))
+        elif ticket.not_journaled:
+            why = "the values are current, but could not be stored: the journal is at its cap or the disk is full"
+            fail(future, NotJournaled(why))
+        else:
+            settle(future, None)
 
     def _pump(self) -> None:
         self._retrying = False
@@ -116,7 +138,7 @@ class PublishQueue:
                     return
             except TagwerkError as error:
                 fail(head.future, error)
-            self._line_bytes -= _weight(self._line.popleft().samples)
+            self._line_bytes -= self._line.popleft().weight
 
     def _hand_over(self, head: _Publish) -> bool:
         """True if all of it was taken, or its time is over."""
@@ -179,48 +201,3 @@ class PublishQueue:
                 if link.refusal is not None:
                     return link.refusal
         return Timeout("sent, but not acknowledged in time; it is sent again until it is")
-
-
-def _weight(samples: Samples) -> int:
-    return _PUBLISH_BYTES + samples.size
-
-
-_REASONS: Final = {
-    "UnknownTag": "its shard does not know it",
-    "WrongType": "the values are of another type than the tag",
-    "NotOwner": "another source owns it",
-    "BadValue": "the batch was malformed",
-}
-
-
-def judged(future: Future[Ticket], table: DefinitionTable) -> Future[None]:
-    """A future that ends as `judge_ticket` does, when the publish is acknowledged."""
-    outcome: Future[None] = Future()
-
-    def judge(done: Future[Ticket]) -> None:
-        try:
-            judge_ticket(done.result(), table)
-        except TagwerkError as error:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(None)
-
-    future.add_done_callback(judge)
-    return outcome
-
-
-def judge_ticket(ticket: Ticket, table: DefinitionTable) -> None:
-    """Say what became of a publish that was acknowledged.
-
-    Raises:
-        Refused: Some samples were not taken.
-        NotJournaled: They are current, but not stored.
-    """
-    if ticket.refused:
-        handle, code = ticket.refused[0]
-        name = table.name_of(handle)
-        others = f" (and {len(ticket.refused) - 1} more samples)" if len(ticket.refused) > 1 else ""
-        raise Refused(code, f"{name} was not taken: {_REASONS.get(code, code)}{others}", name)
-    if ticket.not_journaled:
-        msg = "the values are current, but could not be stored: the journal is at its cap or the disk is full"
-        raise NotJournaled(msg)

@@ -70,7 +70,9 @@ def batch_of(tags: Sequence[TagDef], values: Any, times: Any, quality: Any) -> S
     kind = TYPE_NAMES[kinds.pop()] if kinds else ValueType.FLOAT
     given = [math.nan if value is None else value for value in values] if _has_none(kind, values) else values
     try:
-        return make(kind, [tag.handle for tag in tags], given, times, quality)
+        batch = make(kind, [tag.handle for tag in tags], given, times, quality)
+        batch.tags.flags.writeable = False  # so that it need not be looked up again when it is published again
+        return batch
     except (ValueError, TypeError, OverflowError) as error:
         raise Refused(RefusedCode.WRONG_TYPE, f"{tags[0].name if tags else ''}: {error}") from error
 

@@ -53,6 +53,7 @@ class TagWatch:
         self._arrived = threading.Condition()
         self._waiting: deque[Samples] = deque()
         self._closed = False
+        self._telling = False
         self._watch: Watch | None = None
         self._wake: Callable[[], object] | None = None
         engine.call(self._start).result(5)
@@ -60,20 +61,28 @@ class TagWatch:
     def _start(self, future: Future[None]) -> None:
         shards = [f"cvt/{number}" for number in np.unique(self._table.tags.shards).tolist()]
         engine = self._engine
-        self._watch = Watch(self._globs, shards, engine.reactor, engine.directory, engine.peers, self._put, self._stale)
+        self._watch = Watch(
+            self._globs, shards, engine.reactor, engine.directory, engine.peers, self._put, self._stale, self._table
+        )  # fmt: skip
         settle(future, None)
 
     def _put(self, samples: Samples) -> None:
-        with self._arrived:
-            overflow = len(self._waiting) >= WAITING_LIMIT
-            if overflow:
+        if len(self._waiting) >= WAITING_LIMIT:
+            with self._arrived:
                 self._waiting.clear()
-            else:
-                self._waiting.append(replace(samples, catalog=self._table))
-                self._arrived.notify()
-        if overflow and self._watch is not None:
-            for shard in self._watch.shards.values():
-                shard.resync()
+            if self._watch is not None:
+                for shard in self._watch.shards.values():
+                    shard.resync()
+        else:
+            self._waiting.append(samples)
+        if not self._telling:  # once a turn: whoever is woken takes the time of this thread
+            self._telling = True
+            self._engine.reactor.soon(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = False
+        with self._arrived:
+            self._arrived.notify_all()
         if self._wake is not None:
             self._wake()
 

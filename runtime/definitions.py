@@ -71,10 +71,11 @@ class DefinitionTable:
         Raises:
             Refused: A handle is not known (UnknownTag).
         """
-        if len(handles) and int(handles.max()) >= len(self._shards):
-            raise Refused("UnknownTag", f"no tag has the handle {int(handles.max())}")
-        shards = self._shards[handles]
-        if (shards == NO_SHARD).any():
+        try:
+            shards = self._shards[handles]
+        except IndexError:
+            raise Refused("UnknownTag", f"no tag has the handle {int(handles.max())}") from None
+        if len(shards) and shards.max() == NO_SHARD:
             raise Refused("UnknownTag", f"no tag has the handle {int(handles[shards == NO_SHARD][0])}")
         return shards
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tagwerk.runtime.directory import Directory
     from tagwerk.runtime.reactor import Reactor, Timer
 
+ROUTES: Final = 256
+"""Columns of tags whose way is remembered."""
 HURRY_S: Final = 0.05
 """How often a writer whose batches wait asks whether it is still known."""
 
@@ -55,6 +57,8 @@ class Publisher:
         self._incarnation = incarnation
         self._named = named
         self._links: dict[int, WriterLink] = {}
+        self._routes: dict[int, tuple[NDArray[np.uint32], WriterLink]] = {}
+        """By the identity of a column of tags that cannot be changed: it, and where all of it goes."""
         self._session = secrets.randbits(62) + 1
         self.on_refused: Callable[[int, str], None] | None = None
         self.on_room: Callable[[], None] | None = None
@@ -129,10 +133,18 @@ class Publisher:
     def _parts(self, samples: Samples) -> list[tuple[WriterLink, Samples]]:
         if not len(samples):
             return []
+        known = self._routes.get(id(samples.tags))
+        if known is not None and known[0] is samples.tags:
+            return [(known[1], samples)]
         shards = self._shard_of(samples.tags)
         first = int(shards[0])
         if (shards == first).all():
-            return [(self._link(first), samples)]
+            link = self._link(first)
+            if not samples.tags.flags.writeable:  # what may be changed has to be looked at each time
+                if len(self._routes) >= ROUTES:
+                    self._routes.clear()
+                self._routes[id(samples.tags)] = (samples.tags, link)
+            return [(link, samples)]
         present = np.unique(shards)
         return [(self._link(int(shard)), samples.select(shards == shard)) for shard in present]
 

@@ -116,6 +116,10 @@ class Reactor:
         if len(self._posted) == 1:  # behind others: the wake for the first one is under way
             self.transport.wake()
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call it after the ports of this turn were served, or first in the next. For the reactor's own thread."""
+        self._posted.append(call)
+
     def at_turn_end(self, call: Callable[[], None]) -> None:
         """Call at the end of every round: what was gathered in it goes out together."""
         self._turn_ends.append(call)

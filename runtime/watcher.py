@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tagwerk.protocols.samples import Catalog
     from tagwerk.runtime.control import Outcome, Peers
     from tagwerk.runtime.directory import Directory
     from tagwerk.runtime.reactor import Reactor
@@ -43,6 +44,7 @@ class ShardWatch:
         peers: For the questions to it.
         on_samples: Called with each batch, the snapshot's first.
         on_stale: Called with True when the shard falls silent, False when it is back in step.
+        catalog: Of the batches.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class ShardWatch:
         peers: Peers,
         on_samples: Callable[[Samples], None],
         on_stale: Callable[[str, bool], None],
+        catalog: Catalog | None = None,
     ) -> None:
         self.shard = shard
+        self._catalog = catalog
         self.topic = view_topic(globs)
         self._globs = globs
         self._reactor = reactor
@@ -139,7 +143,7 @@ class ShardWatch:
         if self._pending[0][0].after > snapshot.position:
             self._register()  # frames between the snapshot and the first one heard are missing
             return
-        batches = [batch for frame in snapshot.frames for batch in decode(frame)]
+        batches = [batch for frame in snapshot.frames for batch in decode(frame, snapshot.received_ns, self._catalog)]
         self.position = snapshot.position
         self.synced = True
         self._heard()
@@ -148,11 +152,11 @@ class ShardWatch:
         complete = not self._ever
         self._ever = True
         for batch in batches:
-            self._on_samples(replace(batch, snapshot=True, complete=complete, received_ns=snapshot.received_ns))
+            self._on_samples(replace(batch, snapshot=True, complete=complete))
         if not batches:
             empty = Samples(
                 ValueType.QUALITY, np.zeros(0, "<u4"), None, np.zeros(0, "<i8"), np.zeros(0, "<u4"),
-                None, True, complete, snapshot.received_ns,
+                self._catalog, True, complete, snapshot.received_ns,
             )  # fmt: skip
             self._on_samples(empty)
         pending, self._pending = self._pending, []
@@ -205,11 +209,11 @@ class ShardWatch:
             # Also after silence: whoever was told that the view is stale gets its true state again.
             self.resync()
             return
-        batches = decode(body) if body else []
+        batches = decode(body, header.received_ns, self._catalog) if body else []
         self._heard()
         self.position = header.upto
         for batch in batches:
-            self._on_samples(replace(batch, received_ns=header.received_ns))
+            self._on_samples(batch)
 
     def _keep(self, header: FeedHeader, body: bytes) -> None:
         if len(self._pending) >= PENDING_LIMIT:
@@ -263,6 +267,7 @@ class Watch:
         peers: For questions to them.
         on_samples: Called with each batch; `snapshot` is set on those of a shard's snapshot.
         on_stale: Called with (shard, True) after 3 s without a sign of life, and (shard, False) when back in step.
+        catalog: Gives names and units to the batches.
     """
 
     def __init__(
@@ -274,6 +279,7 @@ class Watch:
         peers: Peers,
         on_samples: Callable[[Samples], None],
         on_stale: Callable[[str, bool], None] | None = None,
+        catalog: Catalog | None = None,
     ) -> None:
         def stale(shard: str, is_stale: bool) -> None:
             if on_stale is not None:
@@ -281,7 +287,8 @@ class Watch:
 
         canonical = canonical_globs(globs)
         self.shards = {
-            shard: ShardWatch(shard, canonical, reactor, directory, peers, on_samples, stale) for shard in shards
+            shard: ShardWatch(shard, canonical, reactor, directory, peers, on_samples, stale, catalog)
+            for shard in shards
         }
 
     @property

@@ -98,7 +98,7 @@ class WriterLink:
         self.opened = False
         self.refusal: Refused | None = None
         self.window: SendWindow[Batch] = SendWindow(WINDOW)
-        self._gathered: list[tuple[Samples, Ticket | None, bool]] = []
+        self._gathered: list[tuple[Samples, int, Ticket | None, bool]] = []
         self._gathered_bytes = 0
         self._gathered_turns = 0
         self.on_refused: Callable[[int, str], None] | None = None
@@ -126,9 +126,9 @@ class WriterLink:
 
     def gather(self, samples: Samples, size: int, ticket: Ticket | None, *, backfill: bool) -> None:
         """Take a batch; it is sent at the next `flush`, together with its neighbours."""
-        if self._gathered and self._gathered[-1][2] != backfill:
+        if self._gathered and self._gathered[-1][3] != backfill:
             self._gathered_turns += 1  # each begins a frame
-        self._gathered.append((samples, ticket, backfill))
+        self._gathered.append((samples, size, ticket, backfill))
         self._gathered_bytes += size
         if ticket is not None:
             ticket.add()
@@ -143,12 +143,14 @@ class WriterLink:
         gathered, self._gathered = self._gathered, []
         self._gathered_bytes = self._gathered_turns = 0
         frame = _Frame()
-        for samples, ticket, backfill in gathered:
-            for piece in (piece for group in split([samples]) for piece in group):
-                if not frame.takes(piece, backfill):
+        for samples, size, ticket, backfill in gathered:
+            whole = [[samples]] if size <= BUDGET_BYTES else split([samples])
+            for piece in (piece for group in whole for piece in group):
+                bytes_of = size if piece is samples else piece.size
+                if not frame.takes(bytes_of, backfill):
                     self.window.push(frame.batch())
                     frame = _Frame()
-                frame.add(piece, ticket, backfill)
+                frame.add(piece, bytes_of, ticket, backfill)
             if ticket is not None:
                 ticket.done()  # its frames count from here
         if frame.batches:
@@ -275,15 +277,15 @@ class _Frame:
         self._bytes = 0
         self._backfill = False
 
-    def takes(self, batch: Samples, backfill: bool) -> bool:
+    def takes(self, size: int, backfill: bool) -> bool:
         """Does it still fit in?"""
-        return not self.batches or (self._bytes + batch.size <= BUDGET_BYTES and backfill == self._backfill)
+        return not self.batches or (self._bytes + size <= BUDGET_BYTES and backfill == self._backfill)
 
-    def add(self, batch: Samples, ticket: Ticket | None, backfill: bool) -> None:
+    def add(self, batch: Samples, size: int, ticket: Ticket | None, backfill: bool) -> None:
         """Put a batch behind the others."""
         self.batches.append(batch)
         self._rows += len(batch)
-        self._bytes += batch.size
+        self._bytes += size
         self._backfill = backfill
         self._parts.append((self._rows, ticket))
         if ticket is not None:

@@ -29,6 +29,7 @@ from delivery_rig import (
     push_raw,
 )
 
+from tagwerk.actors.cvt.logic.familiar import Familiar
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import MailboxFull, NotSent, PeerDown, Refused, Timeout, WindowFull
 from tagwerk.protocols.frames import Kind, pack_feed_header, pack_header, read_header
@@ -654,17 +655,19 @@ class TestIngest:
         assert rig.values(TEMP) == [1.0]
         assert rig.cvt.writers.by_name["erp"].counter.last == 2
 
-    def test_a_frame_that_cannot_be_taken_is_refused_and_does_not_end_the_shard(self, rig: Rig) -> None:
+    def test_a_frame_that_cannot_be_taken_is_refused_and_does_not_end_the_shard(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         shard = rig.shard()
         _, publisher = feeding(rig)
-        apply = shard.table.apply
+        apply = Familiar.apply
 
-        def poisoned(batch: Any, *args: Any, **kwargs: Any) -> Any:
+        def poisoned(familiar: Familiar, batch: Any, *args: Any) -> Any:
             if batch.values[0] == 13.0:
                 raise IndexError("poison")
-            return apply(batch, *args, **kwargs)
+            return apply(familiar, batch, *args)
 
-        shard.table.apply = poisoned  # type: ignore[method-assign]
+        monkeypatch.setattr(Familiar, "apply", poisoned)
         tickets = [rig.publish(publisher, TEMP, value) for value in (12.0, 13.0, 14.0)]
         rig.until(lambda: all(map(done, tickets)))
         assert [ticket.refused for ticket in tickets] == [[], [(0, "BadValue")], []]

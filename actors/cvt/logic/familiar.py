@@ -109,6 +109,7 @@ class Familiar:
         ):
             return None
         (table.floats if batch.kind is _FLOAT else table.ints)[row] = value
+        table.has_value[row] = True  # it may be the first one behind a NaN
         table.times[row] = time_ns
         table.quality[row] = batch.quality[0]
         table.received[row] = table.heard[row] = received_ns

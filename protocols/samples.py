@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import msgspec
 import numpy as np
 
 from tagwerk.protocols import quality as q
@@ -327,14 +328,30 @@ def decode(frame: bytes | memoryview, received_ns: int = 0, catalog: Catalog | N
     return [_batch(row, received_ns, catalog) for row in value[1]]
 
 
-FrameRow = tuple[int, bytes, Any, bytes, bytes | None]
-"""A batch as it stands in a frame: kind, tags, values, times, quality."""
+class FrameRow(msgspec.Struct, array_like=True, gc=False):
+    """A batch as it stands in a frame; the columns are parts of it."""
+
+    kind: int
+    tags: memoryview
+    values: list[str] | memoryview | None
+    times: memoryview
+    quality: memoryview | None
 
 
-def frame_rows(frame: bytes) -> list[FrameRow]:
-    """The batches of a frame that was checked before, undecoded."""
-    rows: list[FrameRow] = unpack(frame, max_bytes=MAX_FRAME_BYTES, max_depth=None)[1]
-    return rows
+_FRAME_ROWS: Final = msgspec.msgpack.Decoder(tuple[int, list[FrameRow]])
+
+
+def frame_rows(frame: bytes | memoryview) -> list[FrameRow]:
+    """The batches of a frame that was checked before, undecoded.
+
+    Raises:
+        RemoteProtocolError: It is none.
+    """
+    try:
+        return _FRAME_ROWS.decode(frame)[1]
+    except msgspec.DecodeError as error:
+        msg = f"malformed frame: {error}"
+        raise RemoteProtocolError(msg) from error
 
 
 _KINDS: Final = {int(kind): kind for kind in ValueType}

@@ -28,12 +28,12 @@ from tagwerk.runtime.journal_segments import (
     Segment,
     decode_record,
     encode_record,
-    unpack_body,
+    lean_record,
 )
 from tagwerk.runtime.journal_shelf import Shelf
 from tagwerk.runtime.journal_tail import Disk, Tail
 
-__all__ = ["Disk", "Hole", "Journal", "JournalFull", "Page", "Position", "Record", "Recovery", "unpack_body"]
+__all__ = ["Disk", "Hole", "Journal", "JournalFull", "Page", "Position", "Record", "Recovery", "lean_record"]
 
 Sync = Literal["interval", "always"]
 AtCap = Literal["live_only", "drop_oldest"]
@@ -142,7 +142,7 @@ class Journal:
         for bodies in self.replay_pages(after):
             yield from map(decode_record, bodies)
 
-    def replay_pages(self, after: Position | int) -> Iterator[list[bytes]]:
+    def replay_pages(self, after: Position | int) -> Iterator[list[memoryview]]:
         """Give the bodies of the committed records after a place, many at a time, to rebuild a table from a snapshot.
 
         Args:

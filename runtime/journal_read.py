@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, final
 from zlib import crc32
@@ -88,16 +90,32 @@ class Reader:
             OSError: The file cannot be read.
         """
         descriptor = self._open(segment)
+
+        def read(size: int, offset: int) -> memoryview:
+            return memoryview(os.pread(descriptor, size, offset))
+
+        return [bytes(body) for body in self._bodies(segment, n, limit_bytes, limit_records, read)]
+
+    def views(self, segment: Segment, n: int, limit_bytes: int) -> list[memoryview]:
+        """As `bodies`, of a file that is mapped: half the time for one who reads all of it once."""
+        descriptor = self._open(segment)
+        size = os.fstat(descriptor).st_size
+        whole = memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) if size else b"")
+        return self._bodies(segment, n, limit_bytes, limit_bytes, lambda size, offset: whole[offset : offset + size])
+
+    def _bodies(
+        self, segment: Segment, n: int, limit_bytes: int, limit_records: int, read: Callable[[int, int], memoryview]
+    ) -> list[memoryview]:
         file, offset = self._places.pop(n, (-1, 0))
         if file != segment.first_n:  # the segment that held the record before may have been its file's last
-            offset = _search(descriptor, segment, n)
-        chunk = os.pread(descriptor, max(HEAD.size, min(limit_bytes, segment.end - offset)), offset)
+            offset = _search(self._open(segment), segment, n)
+        chunk = read(max(HEAD.size, min(limit_bytes, segment.end - offset)), offset)
         bodies, used = _split(chunk, limit_records)
         if not bodies:  # the record is longer than the page
             length = HEAD.unpack_from(chunk)[0] if len(chunk) >= HEAD.size else MAX_BODY_BYTES + 1
             if length > MAX_BODY_BYTES:
                 raise DamagedSegment(segment, n)
-            bodies, used = _split(os.pread(descriptor, HEAD.size + length, offset), 1)
+            bodies, used = _split(read(HEAD.size + length, offset), 1)
         if not bodies or record_number(bodies[0]) != n:
             raise DamagedSegment(segment, n)
         self._places[n + len(bodies)] = (segment.first_n, offset + used)
@@ -143,8 +161,8 @@ def _search(descriptor: int, segment: Segment, n: int) -> int:
         raise DamagedSegment(segment, n) from error
 
 
-def _split(chunk: bytes, limit_records: int) -> tuple[list[bytes], int]:
-    bodies: list[bytes] = []
+def _split(chunk: memoryview, limit_records: int) -> tuple[list[memoryview], int]:
+    bodies: list[memoryview] = []
     place, last_head = 0, len(chunk) - HEAD.size
     while place <= last_head and len(bodies) < limit_records:
         length, crc = HEAD.unpack_from(chunk, place)

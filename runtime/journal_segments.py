@@ -18,10 +18,11 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 from zlib import crc32
 
 import msgpack
+import msgspec
 
 from tagwerk.protocols.errors import LocalProtocolError
 
@@ -220,18 +221,33 @@ def encode_record(fields: tuple[int, int, int, int, str, int, int], frame: Frame
     return [HEAD.pack(length, crc) + start, *pieces], HEAD.size + length
 
 
-def decode_record(body: bytes) -> Record:
+def decode_record(body: bytes | memoryview) -> Record:
     """Read the body of a record whose CRC was right."""
-    return Record(*unpack_body(body)[:8])
+    return Record(*msgpack.unpackb(body)[:8])
 
 
-def unpack_body(body: bytes) -> list[Any]:
-    """Give the fields of a record whose CRC was right, at least eight, as they stand in `Record`."""
-    fields: list[Any] = msgpack.unpackb(body)
-    return fields
+class Lean(msgspec.Struct, array_like=True, gc=False):
+    """A record as it lies in what was read: its frame is a part of that. The fields are those of `Record`."""
+
+    n: int
+    kind: int
+    revision: int
+    incarnation: int
+    writer: str
+    sequence: int
+    received_ns: int
+    frame: memoryview
 
 
-def record_number(body: bytes) -> int | None:
+_LEAN: Final = msgspec.msgpack.Decoder(Lean)
+
+
+def lean_record(body: memoryview) -> Lean:
+    """Read the body of a record whose CRC was right, without a copy of its frame."""
+    return _LEAN.decode(body)
+
+
+def record_number(body: bytes | memoryview) -> int | None:
     """Give the number at the start of a record's body; None if none stands there."""
     lead = body[1]
     if lead < 0x80:  # a positive fixint is its own value

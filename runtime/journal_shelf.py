@@ -109,7 +109,7 @@ class Shelf:
         position = Position(self.journal_id, segment.incarnation, last_n)
         return Page(bodies, first_n, last_n, position, last_n == self._segments[-1].last_n, hole)
 
-    def replay(self, after_n: int) -> Iterator[tuple[list[bytes], int]]:
+    def replay(self, after_n: int) -> Iterator[tuple[list[memoryview], int]]:
         """Give the bodies of all records with a number above `after_n`, many at a time, each with its last number.
 
         Raises:
@@ -119,7 +119,7 @@ class Shelf:
         while (index := bisect_left(self._segments, page_end + 1, key=_LAST_N)) < len(self._segments):
             segment = self._segments[index]
             first_n = max(page_end + 1, segment.first_n)
-            bodies = self._reader.bodies(segment, first_n, _REPLAY_BYTES, _REPLAY_BYTES)
+            bodies = self._reader.views(segment, first_n, _REPLAY_BYTES)
             page_end = first_n + len(bodies) - 1
             yield bodies, page_end
 

@@ -13,7 +13,7 @@ from tagwerk.protocols.errors import RemoteProtocolError
 from tagwerk.protocols.link import ReceiveCounter
 from tagwerk.protocols.samples import decode
 from tagwerk.runtime.durable import BIRTH, LOSS, SAMPLES
-from tagwerk.runtime.journal import Journal, Position, unpack_body
+from tagwerk.runtime.journal import Journal, Position, lean_record
 from tagwerk.runtime.journal_side import Side
 from tagwerk.runtime.snapshot import hold_snapshot, kept_after, read_snapshot, settle_snapshot, write_snapshot
 
@@ -102,14 +102,14 @@ def _replay(table: Table, writers: Writers, journal: Journal, after: Position | 
     for bodies in journal.replay_pages(after):
         count += len(bodies)
         for body in bodies:
-            _, kind, _, _, name, sequence, received_ns, frame = unpack_body(body)[:8]
+            record = lean_record(body)
+            kind, name, received_ns, frame = record.kind, record.writer, record.received_ns, record.frame
             writer = writers.by_name.get(name) or (writers.get(name, named=True) if name else None)
             if writer is None:
                 index = birth = 0
             else:
                 index, birth = writer.index, writer.birth
-                if sequence > writer.counter.last:
-                    writer.counter.last = sequence
+                writer.counter.last = max(writer.counter.last, record.sequence)
             if kind == SAMPLES:
                 backlog.add(frame, index, birth, received_ns)
                 continue
@@ -130,7 +130,7 @@ def _replay(table: Table, writers: Writers, journal: Journal, after: Position | 
     return count
 
 
-def _replay_loss(table: Table, writer: Writer | None, frame: bytes, received_ns: int) -> None:
+def _replay_loss(table: Table, writer: Writer | None, frame: memoryview, received_ns: int) -> None:
     for batch in decode(frame):
         rows = table.rows(batch.tags)
         ours = rows >= 0  # not a tag that left the plant file meanwhile

@@ -40,10 +40,10 @@ class Backlog:
         self.unreadable = 0
         """Frames that are none, left out: a shard that ended over them would never start again."""
         self._size = 0
-        self._frames: list[bytes] = []
+        self._frames: list[memoryview] = []
         self._origins: list[tuple[int, int, int]] = []  # writer, session, received_ns
 
-    def add(self, frame: bytes, writer: int, session: int, received_ns: int) -> None:
+    def add(self, frame: memoryview, writer: int, session: int, received_ns: int) -> None:
         """Take one frame of samples that became current.
 
         Args:
@@ -83,18 +83,27 @@ class _Shown:
         self._has_quality = np.zeros(len(table) + 1, np.bool_)
         self._has_quality[-1] = True  # row -1: a tag that left the plant file
         self._has_value = self._has_quality.copy()
+        self._seen: set[tuple[int, bytes]] = set()
+        """Kinds and tags of frames that were put in: older ones of the same say nothing."""
         self.unreadable = 0
 
-    def put(self, frames: list[bytes], origins: list[tuple[int, int, int]]) -> None:
+    def put(self, frames: list[memoryview], origins: list[tuple[int, int, int]]) -> None:
         """Put in what these frames say of tags that no newer one has said."""
         batches: list[tuple[Any, ...]] = []
         for frame, origin in zip(frames, origins, strict=True):
             try:
-                batches += [(*row, origin) for row in _whole(frame_rows(frame))]
+                rows = _whole(frame_rows(frame))
             except UNREADABLE:
                 self.unreadable += 1
+                continue
+            batches += (
+                (row.kind, row.tags, row.values, row.times, row.quality, origin)
+                for row in rows
+                if (row.kind, bytes(row.tags)) not in self._seen
+            )
         if not batches:
             return
+        self._seen.update((kind, bytes(tags)) for kind, tags, *_ in batches)
         kinds, tags, values, times, quality, origins = map(list, zip(*batches, strict=True))
         rows = self._table.rows(np.frombuffer(b"".join(tags), "<u4"))
         counts = np.array([len(column) for column in tags]) // _WIDTH
@@ -138,8 +147,8 @@ class _Shown:
 
 
 def _whole(rows: list[FrameRow]) -> list[FrameRow]:
-    for _, tags, _, times, _ in rows:
-        if len(times) != 2 * len(tags):
+    for row in rows:
+        if len(row.times) != 2 * len(row.tags):
             raise ValueError("columns of a batch differ in length")
     return rows
 

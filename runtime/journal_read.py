@@ -79,6 +79,7 @@ class Reader:
     """Reads segments through a few open files, and remembers where the next record of each cursor starts."""
 
     def __init__(self) -> None:
+        self._mapped: tuple[int, memoryview] | None = None  # first n of a segment, its file
         self._files: OrderedDict[int, int] = OrderedDict()  # first n of a segment -> descriptor
         self._places: OrderedDict[int, tuple[int, int]] = OrderedDict()  # n -> (first n of its segment, offset)
 
@@ -97,11 +98,18 @@ class Reader:
         return [bytes(body) for body in self._bodies(segment, n, limit_bytes, limit_records, read)]
 
     def views(self, segment: Segment, n: int, limit_bytes: int) -> list[memoryview]:
-        """As `bodies`, of a file that is mapped: half the time for one who reads all of it once."""
-        descriptor = self._open(segment)
-        size = os.fstat(descriptor).st_size
-        whole = memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) if size else b"")
+        """As `bodies`, of a file that is mapped: half the time for one who reads all of it once. Ends with `unmap`."""
+        if self._mapped is None or self._mapped[0] != segment.first_n or len(self._mapped[1]) < segment.end:
+            descriptor = self._open(segment)
+            size = os.fstat(descriptor).st_size
+            whole = memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) if size else b"")
+            self._mapped = (segment.first_n, whole)
+        whole = self._mapped[1]
         return self._bodies(segment, n, limit_bytes, limit_bytes, lambda size, offset: whole[offset : offset + size])
+
+    def unmap(self) -> None:
+        """Let go of what `views` has mapped; what it gave keeps its own hold."""
+        self._mapped = None
 
     def _bodies(
         self, segment: Segment, n: int, limit_bytes: int, limit_records: int, read: Callable[[int, int], memoryview]
@@ -125,6 +133,7 @@ class Reader:
 
     def drop(self, segment: Segment) -> None:
         """Forget a segment that is removed or replaced."""
+        self.unmap()
         descriptor = self._files.pop(segment.first_n, None)
         if descriptor is not None:
             os.close(descriptor)

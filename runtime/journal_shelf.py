@@ -122,6 +122,7 @@ class Shelf:
             bodies = self._reader.views(segment, first_n, _REPLAY_BYTES)
             page_end = first_n + len(bodies) - 1
             yield bodies, page_end
+        self._reader.unmap()
 
     def remove_behind(self, n: int) -> int:
         """Remove the segments all of whose records are at or before `n`, but never the last one.

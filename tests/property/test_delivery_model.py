@@ -5,6 +5,7 @@ Every acknowledged sample is in the consumer's store exactly once, none is there
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import tempfile
@@ -28,6 +29,7 @@ from tagwerk.runtime.publisher import Publisher
 from tagwerk.runtime.writer_link import Ticket
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # nothing waits for a disk there
+FILES = 300
 STEPS = 40
 NAN = math.nan
 LATE_NS = 5_000_000_000
@@ -208,10 +210,14 @@ class Delivery(RuleBasedStateMachine):
         finally:
             self.rig.close()
             self.folder.cleanup()
+            if len(os.listdir("/proc/self/fd")) > FILES:  # who was killed has closed nothing
+                gc.collect()
 
     def heal(self) -> None:
         self.disk.full, self.disk.tear = False, None
-        self.rig.until(lambda: self.restarted() and self.publisher.pending == 0, 8.0)
+        self.rig.until(
+            lambda: self.restarted() and self.publisher.pending == 0, 60.0
+        )  # each lost opening costs half a second
         for _ in range(10_000):
             before = self.place
             self.restarted()  # a death that was arranged may come by the reading

@@ -217,7 +217,7 @@ def read_header(data: bytes | memoryview, *, max_bytes: int = HEADER_LIMIT_BYTES
     """
     decoder = _DECODERS.get(data[2]) if 2 < len(data) <= max_bytes and data[1] == VERSION else None
     if decoder is not None:
-        with suppress(msgspec.DecodeError):  # what is wrong is told below
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # what is wrong is told below
             return decoder.decode(data)
     value = unpack(data, max_bytes=max_bytes, max_depth=None)
     if type(value) is not list or len(value) < 2:

@@ -349,7 +349,7 @@ def frame_rows(frame: bytes | memoryview) -> list[FrameRow]:
     """
     try:
         return _FRAME_ROWS.decode(frame)[1]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         msg = f"malformed frame: {error}"
         raise RemoteProtocolError(msg) from error
 

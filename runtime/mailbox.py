@@ -63,6 +63,7 @@ class Mailbox:
         self.handled = 0
         self.closed = False
         self._served = 0
+        self._took_ingest = False
         self._flushed_turns = 0
         self._drain_ns = 0
         self._looked_ns = 0
@@ -138,6 +139,7 @@ class Mailbox:
             item = Call(self._calls.popleft())
         elif self._ingest:
             item = Ingest(self._ingest.popleft())
+            self._took_ingest = True
         else:
             return None
         self._served += 1
@@ -151,8 +153,8 @@ class Mailbox:
         if now - self._looked_ns > LOOK_NS:
             self.reactor.step(0)
             self._looked_ns = now
-        elif not self._control and not self._calls and not self._ingest and not self._local:
-            self.reactor.step(0)  # what came meanwhile joins this drain
+        elif self._took_ingest and not self._control and not self._calls and not self._ingest and not self._local:
+            self.reactor.step(0)  # what came meanwhile joins this drain, and its commit
         return False
 
     def flush(self) -> bool:
@@ -163,6 +165,7 @@ class Mailbox:
         if self._served == 0 and self.reactor.turns == self._flushed_turns:
             return False
         self._served = 0
+        self._took_ingest = False
         self._flushed_turns = self.reactor.turns
         self._on_flush()
         self.box.flush()

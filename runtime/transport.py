@@ -6,6 +6,7 @@ A send never blocks: it is taken or not. `Unreachable` says that the peer of a r
 from __future__ import annotations
 
 import os
+import select
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
@@ -124,12 +125,20 @@ class Transport(Protocol):
 class ZmqPort:
     """A port over a ZeroMQ socket."""
 
-    def __init__(self, socket: zmq.Socket[bytes], bound_path: str | None = None) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], unsure: set[ZmqPort], bound_path: str | None = None) -> None:
         self.socket = socket
+        self.descriptor = int(socket.getsockopt(zmq.FD))
+        self._unsure = unsure
         self._bound_path = bound_path
+
+    @property
+    def readable(self) -> bool:
+        """True if there is something to be received. Asking makes its descriptor quiet until something comes."""
+        return bool(self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)  # type: ignore[operator, unused-ignore]
 
     def send(self, frames: Sequence[Buffer]) -> bool:
         """See `Port.send`."""
+        self._unsure.add(self)
         try:
             self.socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
@@ -143,6 +152,7 @@ class ZmqPort:
 
     def recv(self) -> list[bytes] | None:
         """See `Port.recv`."""
+        self._unsure.add(self)
         try:
             return self.socket.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
@@ -150,10 +160,12 @@ class ZmqPort:
 
     def subscribe(self, topic: bytes) -> None:
         """See `Subscriber.subscribe`."""
+        self._unsure.add(self)
         self.socket.setsockopt(zmq.SUBSCRIBE, topic)
 
     def unsubscribe(self, topic: bytes) -> None:
         """See `Subscriber.unsubscribe`."""
+        self._unsure.add(self)
         self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
 
     def close(self) -> None:
@@ -169,11 +181,15 @@ class ZmqTransport:
 
     def __init__(self) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._poller = zmq.Poller()
-        self._polled: dict[Port, ZmqPort] = {}
+        self._poll = select.poll()
+        self._polled: dict[int, ZmqPort] = {}
+        self._listed: list[Port] = []
+        # A socket's descriptor tells only of what came since its state was looked at. So the state of each is looked
+        # at after it was used, and as long as it has something: those are the ones that we cannot be sure of.
+        self._unsure: set[ZmqPort] = set()
         self._ports: list[ZmqPort] = []
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poller.register(self._wake, zmq.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
 
     def _socket(self, kind: int, limit_bytes: int) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
@@ -187,7 +203,7 @@ class ZmqTransport:
 
     def _port(self, socket: zmq.Socket[bytes], bound: str | None = None) -> ZmqPort:
         path = bound.removeprefix("ipc://") if bound is not None and bound.startswith("ipc://") else None
-        port = ZmqPort(socket, path)
+        port = ZmqPort(socket, self._unsure, path)
         self._ports.append(port)
         return port
 
@@ -227,24 +243,29 @@ class ZmqTransport:
 
     def wait(self, ports: Sequence[Port], timeout_ns: int) -> list[Port]:
         """See `Transport.wait`."""
-        if len(ports) != len(self._polled) or any(port not in self._polled for port in ports):
+        if self._listed != ports:
             self._register(ports)
-        timeout_ms = -1 if timeout_ns < 0 else (timeout_ns + 999_999) // 1_000_000
-        events = self._poller.poll(timeout_ms)
-        if not events:
-            return []
-        found = {source for source, _ in events}
-        if self._wake in found:
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._wake)
-        return [port for port, zmq_port in self._polled.items() if zmq_port.socket in found]
+        ready = {port for port in self._unsure if port.descriptor in self._polled and port.readable}
+        self._unsure &= ready
+        timeout_ms = 0 if ready else -1 if timeout_ns < 0 else (timeout_ns + 999_999) // 1_000_000
+        for descriptor, _ in self._poll.poll(timeout_ms):
+            port = self._polled.get(descriptor)
+            if port is None:
+                with suppress(BlockingIOError):
+                    os.eventfd_read(self._wake)
+            elif port not in ready and port.readable:
+                ready.add(port)
+        self._unsure |= ready
+        return [port for port in ports if port in ready] if ready else []
 
     def _register(self, ports: Sequence[Port]) -> None:
-        for old in self._polled.values():
-            self._poller.unregister(old.socket)
-        self._polled = {port: port for port in ports if isinstance(port, ZmqPort)}
-        for port in self._polled.values():
-            self._poller.register(port.socket, zmq.POLLIN)
+        for descriptor in self._polled:
+            self._poll.unregister(descriptor)
+        self._listed = list(ports)
+        self._polled = {port.descriptor: port for port in ports if isinstance(port, ZmqPort)}
+        self._unsure.update(self._polled.values())
+        for descriptor in self._polled:
+            self._poll.register(descriptor, select.POLLIN)
 
     def wake(self) -> None:
         """See `Transport.wake`."""
@@ -252,13 +273,15 @@ class ZmqTransport:
 
     def fds(self, ports: Sequence[Port]) -> list[int]:
         """See `Transport.fds`."""
-        return [self._wake, *(int(port.socket.getsockopt(zmq.FD)) for port in ports if isinstance(port, ZmqPort))]
+        return [self._wake, *(port.descriptor for port in ports if isinstance(port, ZmqPort))]
 
     def forget(self, port: Port) -> None:
         """Close a port that is not needed any more."""
         if isinstance(port, ZmqPort):
-            if self._polled.pop(port, None) is not None:
-                self._poller.unregister(port.socket)
+            if self._polled.pop(port.descriptor, None) is not None:
+                self._poll.unregister(port.descriptor)
+                self._listed.remove(port)
+            self._unsure.discard(port)
             self._ports.remove(port)
             port.close()
 

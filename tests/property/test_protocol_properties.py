@@ -104,6 +104,15 @@ class TestBytes:
     def test_any_fields_are_a_header_or_the_peers_fault(self, fields: list[Any], kind: int) -> None:
         _read(read_header, pack([1, kind, *fields]))
 
+    @given(st.sampled_from([*map(int, Kind), 0]), st.lists(INT64 | st.booleans() | TEXT, max_size=6), st.data())
+    def test_a_damaged_header_is_one_or_the_peers_fault(
+        self, kind: int, fields: list[Any], data: st.DataObject
+    ) -> None:
+        for right in (fields, [1, 2, 3, 4, "fuzz", 5], [1, "fuzz", 3, True]):
+            header = bytearray(pack([1, kind, *right]))
+            header[data.draw(st.integers(0, len(header) - 1))] = data.draw(st.integers(0, 255))
+            _read(read_header, bytes(header))
+
     @given(st.lists(PLAIN, max_size=6), st.sampled_from(["WriteTag", "TagStates", "JournalPage", "TagDef", "Refusal"]))
     def test_any_fields_are_a_message_or_the_peers_fault(self, fields: list[Any], name: str) -> None:
         _read(decode_message, pack([name, *fields]))

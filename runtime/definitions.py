@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from tagwerk.protocols.errors import ConfigError, Refused
-from tagwerk.runtime.tag_rows import ByName, Packed, TagRows
+from tagwerk.protocols.tag_rows import ByName, Packed, TagRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

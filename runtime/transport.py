@@ -134,7 +134,7 @@ class ZmqPort:
     @property
     def readable(self) -> bool:
         """True if there is something to be received. Asking makes its descriptor quiet until something comes."""
-        return bool(self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)  # type: ignore[operator, unused-ignore]
+        return bool(int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     def send(self, frames: Sequence[Buffer]) -> bool:
         """See `Port.send`."""

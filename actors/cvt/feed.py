@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tagwerk.protocols.samples import Samples
-    from tagwerk.runtime.tag_rows import TagRows
+    from tagwerk.protocols.tag_rows import TagRows
     from tagwerk.runtime.transport import Port
 
 GLOBS_LIMIT: Final = 10_000

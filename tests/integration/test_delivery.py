@@ -35,6 +35,7 @@ from tagwerk.protocols.errors import MailboxFull, NotSent, PeerDown, Refused, Ti
 from tagwerk.protocols.frames import Kind, pack_feed_header, pack_header, read_header
 from tagwerk.protocols.message import encode_message
 from tagwerk.protocols.samples import ValueType, decode, encode, make
+from tagwerk.protocols.tag_rows import TagRows
 from tagwerk.protocols.tags import (
     GetSnapshot,
     JournalPage,
@@ -53,7 +54,6 @@ from tagwerk.runtime.dead_letters import DEAD_LETTERS_LIMIT, TEXT_LIMIT
 from tagwerk.runtime.durable import read_record
 from tagwerk.runtime.page import PeerState
 from tagwerk.runtime.publisher import Publisher
-from tagwerk.runtime.tag_rows import TagRows
 from tagwerk.runtime.transport import REQUEST_LIMIT_BYTES
 from tagwerk.runtime.writer_link import Ticket
 

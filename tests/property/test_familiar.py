@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tagwerk.actors.cvt.logic.familiar import Familiar
 from tagwerk.actors.cvt.logic.table import AHEAD_NS, ANYONE, LATE_WINDOW_NS, Table
 from tagwerk.protocols.samples import Samples, ValueType, make
+from tagwerk.protocols.tag_rows import TagRows
 from tagwerk.protocols.tags import TagDef
-from tagwerk.runtime.tag_rows import TagRows
 
 KINDS = {1: "float", 2: "float", 3: "float", 5: "int", 6: "bool", 7: "str", 8: "float"}
 TAGS = TagRows.of(TagDef(handle, f"t{handle}", kind, 0, deadband=2.0 * (handle == 8)) for handle, kind in KINDS.items())
@@ -61,9 +61,9 @@ def test_the_short_way_is_the_long_way(steps: list[Any], required: int) -> None:
             continue
         if what == "lose":
             for table in (plain, quick):
-                rows = table.owned_by(writer)
-                lost = make(ValueType.QUALITY, table.handles[rows], None, now_ns, 0x80000000)
-                table.lose(lost, rows, now_ns)
+                mine = table.owned_by(writer)
+                lost = make(ValueType.QUALITY, table.handles[mine], None, now_ns, 0x80000000)
+                table.lose(lost, mine, now_ns)
             continue
         long = plain.apply(batch, writer, session, now_ns, dead)
         rows = familiar.apply(batch, writer, session, now_ns, now_ns)

@@ -20,8 +20,8 @@ from tagwerk.protocols.frames import Kind, pack_header, read_header, read_link_h
 from tagwerk.protocols.link import Arrival, ReceiveCounter, SendWindow
 from tagwerk.protocols.message import decode_message, encode_message
 from tagwerk.protocols.samples import Samples, ValueType, concatenate, decode, encode, make, split
+from tagwerk.protocols.tag_rows import TagRows
 from tagwerk.protocols.tags import TagDef, TagState, TagStates, WriteTag
-from tagwerk.runtime.tag_rows import TagRows
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 UINT32 = st.integers(0, 2**32 - 1)

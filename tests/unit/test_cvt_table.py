@@ -11,8 +11,8 @@ import pytest
 from tagwerk.actors.cvt.logic.table import Applied, Table
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.samples import Samples, ValueType, make
+from tagwerk.protocols.tag_rows import TagRows
 from tagwerk.protocols.tags import TagDef
-from tagwerk.runtime.tag_rows import TagRows
 
 FLOAT, INT, BOOL, STR, QUALITY = ValueType.FLOAT, ValueType.INT, ValueType.BOOL, ValueType.STR, ValueType.QUALITY
 TEMP, LEVEL, COUNT, OPEN, NOTE, BAND, INT_BAND = 1, 2, 3, 4, 5, 8, 9

@@ -14,9 +14,9 @@ from tagwerk.protocols.codec import MAX_FRAME_BYTES
 from tagwerk.protocols.errors import Refused
 from tagwerk.protocols.frames import BELL_TOPIC, FeedHeader, read_header, view_topic
 from tagwerk.protocols.samples import Samples, ValueType, concatenate, decode, encode, make
+from tagwerk.protocols.tag_names import TagNames, sorted_rows
+from tagwerk.protocols.tag_rows import TagRows
 from tagwerk.protocols.tags import TagDef
-from tagwerk.runtime.tag_names import TagNames, sorted_rows
-from tagwerk.runtime.tag_rows import TagRows
 from tagwerk.runtime.transport import MemoryNet, MemoryTransport
 
 NAMES = ["a.x", "a.y", "b.x"]

@@ -14,9 +14,9 @@ from tagwerk.actors.historian.logic.series import COLUMN_TYPES, Series, empty, f
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import RemoteProtocolError
 from tagwerk.protocols.samples import Samples, ValueType, decode, encode, make
+from tagwerk.protocols.tag_rows import TagRows
 from tagwerk.protocols.tags import PositionMark, TagDef
 from tagwerk.runtime.durable import JournalRecord
-from tagwerk.runtime.tag_rows import TagRows
 
 TAGS = [
     TagDef(1, "a.float", "float", 0),

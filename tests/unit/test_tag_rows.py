@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from tagwerk.protocols.errors import ConfigError, Refused
 from tagwerk.protocols.names import compile_globs
+from tagwerk.protocols.tag_names import TagNames, sorted_rows
+from tagwerk.protocols.tag_rows import ByName, TagRows
 from tagwerk.protocols.tags import TagDef
 from tagwerk.runtime import definitions
 from tagwerk.runtime.definitions import DefinitionTable
 from tagwerk.runtime.home import Home
-from tagwerk.runtime.tag_names import TagNames, sorted_rows
-from tagwerk.runtime.tag_rows import ByName, TagRows
 
 TAGS = [
     TagDef(1, "hall.temp", "float", 0, unit="°C", low=0.0, high=200.0, deadband=1.0, deadband_pct=2.0,

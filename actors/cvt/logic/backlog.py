@@ -92,13 +92,13 @@ class _Shown:
         batches: list[tuple[Any, ...]] = []
         for frame, origin in zip(frames, origins, strict=True):
             try:
-                rows = _whole(frame_rows(frame))
+                found = _whole(frame_rows(frame))
             except UNREADABLE:
                 self.unreadable += 1
                 continue
             batches += (
                 (row.kind, row.tags, row.values, row.times, row.quality, origin)
-                for row in rows
+                for row in found
                 if (row.kind, bytes(row.tags)) not in self._seen
             )
         if not batches:

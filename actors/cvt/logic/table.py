@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tagwerk.runtime.tag_rows import TagRows
+    from tagwerk.protocols.tag_rows import TagRows
 
 LATE_WINDOW_NS: Final = 10_000_000_000
 AHEAD_NS: Final = 10_000_000_000

@@ -12,8 +12,8 @@ from tagwerk.protocols.samples import ValueType
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tagwerk.protocols.tag_rows import TagRows
     from tagwerk.protocols.tags import PositionMark
-    from tagwerk.runtime.tag_rows import TagRows
 
 _UNKNOWN: Final = 255
 _UNLOGGED: Final = 254

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from tagwerk.protocols.samples import TYPE_NAMES
+from tagwerk.protocols.tag_names import TagNames, sorted_rows
 from tagwerk.protocols.tags import TagDef
-from tagwerk.runtime.tag_names import TagNames, sorted_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

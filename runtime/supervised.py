@@ -164,11 +164,11 @@ class Supervised:
         self._retry_at_ns = 0 if verdict.retry_after_ns is None else now_ns + verdict.retry_after_ns
         self.fatals += verdict.counts and verdict.event is Event.GAVE_UP
         self.passed |= verdict.event is Event.GAVE_UP
-        _log.error("%s %s; %s", self.spec.name, reason, _outlook(verdict.event, verdict.retry_after_ns))
         if verdict.counts and verdict.event is Event.GAVE_UP:
             # Events and alarms go by this number: once it was seen it must not come again, whoever dies.
             self._keep(self.count)
-        self._move(verdict.event, now_ns, reason)
+        self._move(verdict.event, now_ns, reason)  # who asks is told before the log is
+        _log.error("%s %s; %s", self.spec.name, reason, _outlook(verdict.event, verdict.retry_after_ns))
 
     def _why(self, pid: int, code: int) -> str:
         if self._killed_for:

@@ -214,13 +214,13 @@ def test_a_node_that_stands_still_is_ended_and_followed(tmp_path: Path) -> None:
     program = (
         "from pathlib import Path\nfrom tagwerk.runtime.home import Home\n"
         "from tagwerk.runtime.node_keeper import keep_node\n"
-        f"raise SystemExit(keep_node(Home(Path({str(home.root)!r})), Path({str(plant)!r}), hang_after_s=3.0))"
+        f"raise SystemExit(keep_node(Home(Path({str(home.root)!r})), Path({str(plant)!r}), hang_after_s=2.0))"
     )
     keeper = subprocess.Popen([sys.executable, "-c", program])
     try:
         Supervised.until(lambda: runs(home))
         old = Page.open(home.file("node/main", "page")).node
-        time.sleep(5.0)
+        time.sleep(3.5)
         assert Page.open(home.file("node/main", "page")).node == old, "one that beats is left alone"
         os.kill(old.pid, signal.SIGSTOP)
         Supervised.until(lambda: runs(home) and Page.open(home.file("node/main", "page")).node != old)

@@ -43,7 +43,7 @@ def batch_of(tags: list[int], at_ns: int, ages: list[int], numbers: list[float],
     return make(kind, tags, given, np.array([at_ns - age for age in ages[: len(tags)]]), quality)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(step, max_size=30), st.sampled_from([ANYONE, 1, 2]))
 def test_the_short_way_is_the_long_way(steps: list[Any], required: int) -> None:
     plain, quick = Table(TAGS), Table(TAGS)

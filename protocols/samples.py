@@ -322,7 +322,13 @@ def decode(frame: bytes | memoryview, received_ns: int = 0, catalog: Catalog | N
         RemoteProtocolError: Anything but a correct frame.
     """
     value = unpack(frame, max_bytes=MAX_FRAME_BYTES, max_depth=None)
-    if type(value) is not list or len(value) < 2 or value[0] != VERSION or type(value[1]) is not list:
+    if (
+        type(value) is not list
+        or len(value) < 2
+        or type(value[0]) is not int
+        or value[0] != VERSION
+        or type(value[1]) is not list
+    ):
         msg = "samples frame is not [1, [batch, ...]]"
         raise RemoteProtocolError(msg)
     return [_batch(row, received_ns, catalog) for row in value[1]]
@@ -338,7 +344,14 @@ class FrameRow(msgspec.Struct, array_like=True, gc=False):
     quality: memoryview | None
 
 
-_FRAME_ROWS: Final = msgspec.msgpack.Decoder(tuple[int, list[FrameRow]])
+class _Frame(msgspec.Struct, array_like=True, gc=False):
+    """A frame; what a newer peer adds behind is left alone, as by `decode`."""
+
+    version: int
+    rows: list[FrameRow]
+
+
+_FRAME: Final = msgspec.msgpack.Decoder(_Frame)
 
 
 def frame_rows(frame: bytes | memoryview) -> list[FrameRow]:
@@ -348,7 +361,7 @@ def frame_rows(frame: bytes | memoryview) -> list[FrameRow]:
         RemoteProtocolError: It is none.
     """
     try:
-        return _FRAME_ROWS.decode(frame)[1]
+        return _FRAME.decode(frame).rows
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         msg = f"malformed frame: {error}"
         raise RemoteProtocolError(msg) from error
@@ -364,6 +377,8 @@ def _batch(row: Any, received_ns: int, catalog: Catalog | None) -> Samples:
         raise RemoteProtocolError(msg)
     try:
         code, tags, values, times, quality = row
+        if type(code) is not int:  # True and 1.0 would find the key 1, and not be read again from a journal
+            raise TypeError(f"kind {code!r:.40}")
         kind = _KINDS[code]
         handles = np.frombuffer(tags, "<u4")
         stamps = np.frombuffer(times, "<i8")

@@ -20,6 +20,7 @@ from tagwerk.protocols.samples import (
     concatenate,
     decode,
     encode,
+    frame_rows,
     make,
     split,
     text_fits,
@@ -199,3 +200,16 @@ class TestSplit:
 
     def test_nothing_is_no_frame(self) -> None:
         assert list(split([])) == []
+
+
+@pytest.mark.parametrize("number", [True, 1.0])
+def test_what_is_taken_can_be_read_again_from_a_journal(number: Any) -> None:
+    batch = [1, b"\1\0\0\0", bytes(8), bytes(8), None]
+    assert (
+        len(frame_rows(pack([1, [batch], "of a newer peer"])))
+        == len(decode(pack([1, [batch], "of a newer peer"])))
+        == 1
+    )
+    for odd in (pack([number, [batch]]), pack([1, [[number, *batch[1:]]]])):
+        with pytest.raises(RemoteProtocolError):
+            decode(odd)

@@ -161,9 +161,14 @@ class TestControl:
         client.ask(Say("second"), timeout_s=1.0)
         mailbox = echo.actor_inbox
         rig.clients.remove(client)
-        rig.until(lambda: mailbox.reactor.step(0) or len(mailbox._control) == 2)
-        while len(mailbox._control) < 2:
+        del rig.actors["echo/0"]  # it hears, and takes nothing yet
+
+        def both_wait() -> bool:
             mailbox.reactor.step(1_000_000)
+            return len(mailbox._control) == 2
+
+        rig.until(both_wait)
+        rig.actors["echo/0"] = echo
         first = mailbox.take()
         assert first is not None
         rig.clock.advance(2.0)  # the first one takes long

@@ -72,10 +72,14 @@ class ControlHeader(Header, frozen=True):
 
 
 class ReplyHeader(Header, frozen=True):
-    """REPLY: the body is the answer to the ask with this token."""
+    """REPLY: the body is the answer to the ask with this token.
+
+    `handled`: as a receipt of that number; 0 for none.
+    """
 
     session: int
     token: int
+    handled: int = 0
 
 
 class ReceiptHeader(Header, frozen=True):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from tagwerk.protocols.codec import MAX_BODY_BYTES, pack, unpack
+from tagwerk.protocols.codec import MAX_BODY_BYTES, MAX_ITEMS, pack, unpack
 from tagwerk.protocols.errors import RemoteProtocolError
 
 _BY_NAME: dict[str, type[Message]] = {}
+_DECODERS: dict[bytes, msgspec.msgpack.Decoder[Message]] = {}
+"""By a message's name as it stands on the wire."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
@@ -54,6 +57,13 @@ def decode_message(data: bytes | memoryview, *, max_bytes: int = MAX_BODY_BYTES)
     Raises:
         RemoteProtocolError: Not a message that we know, or its fields are of wrong types.
     """
+    # In one step, if it begins as messages do: the head of a short list, the head of a short text, the name. No item
+    # is shorter than a byte, so there are not too many; what is wrong is told below.
+    if 2 < len(data) <= min(max_bytes, MAX_ITEMS) and data[0] & 0xF0 == 0x90 and data[1] & 0xE0 == 0xA0:
+        decoder = _decoder(bytes(data[2 : 2 + (data[1] & 0x1F)]))
+        if decoder is not None:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return decoder.decode(data)
     value = unpack(data, max_bytes=max_bytes)
     if type(value) is not list or not value or type(value[0]) is not str:
         msg = "a message is [name, field, ...]"
@@ -67,3 +77,13 @@ def decode_message(data: bytes | memoryview, *, max_bytes: int = MAX_BODY_BYTES)
     except msgspec.ValidationError as error:
         msg = f"{value[0]}: {error}"
         raise RemoteProtocolError(msg) from error
+
+
+def _decoder(name: bytes) -> msgspec.msgpack.Decoder[Message] | None:
+    decoder = _DECODERS.get(name)
+    if decoder is None:
+        cls = _BY_NAME.get(name.decode(errors="replace"))
+        if cls is None:
+            return None
+        decoder = _DECODERS[name] = msgspec.msgpack.Decoder(cls)
+    return decoder

@@ -202,6 +202,8 @@ class Peers:
         elif isinstance(header, DroppedHeader):
             self._dropped(link, header)
         elif header.kind == Kind.REPLY and len(frames) == 2:
+            if header.handled:
+                link.window.acknowledge(header.handled)
             reply = decode_message(frames[1])
             refused = Refused(reply.code, reply.message, reply.tag) if isinstance(reply, Refusal) else None
             if header.token in self._waiting:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from tagwerk.protocols.errors import RefusedCode, RemoteProtocolError
 from tagwerk.protocols.frames import ASKER_HEADER_LIMIT_BYTES, ControlHeader, Kind, pack_header, read_link_header
@@ -22,8 +23,7 @@ SESSIONS_LIMIT: Final = 10_000
 """Senders that a mailbox remembers; the one heard longest ago is forgotten first."""
 
 
-@dataclass(slots=True)
-class Sender:
+class Sender(msgspec.Struct, frozen=True):
     """Who sent a message, and by when it must be done.
 
     Args:
@@ -38,8 +38,7 @@ class Sender:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """A message that arrived on the control lane, with who sent it.
 
     Args:
@@ -57,6 +56,22 @@ class Command:
     incarnation: int = 0
     readable: bool = True
     size: int = 0
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What goes out at the flush: a reply with its body, or the reason why a frame was dropped."""
+
+    to: tuple[bytes, int]
+    number: int
+    body: bytes = b""
+    reason: str = ""
+
+    def frames(self, receipt: int) -> list[bytes]:
+        """With the number up to which all was handled, 0 to say nothing of it."""
+        identity, session = self.to
+        if self.reason:
+            return [identity, pack_header(Kind.DROPPED, session, self.number, self.reason)]
+        return [identity, pack_header(Kind.REPLY, session, self.number, receipt), self.body]
 
 
 class ControlBox:
@@ -80,7 +95,7 @@ class ControlBox:
         self._receipts: dict[tuple[bytes, int], int] = {}
         self._forgot = False
         self._missed: list[tuple[bytes, int, range]] = []
-        self._outbox: list[list[bytes]] = []
+        self._outbox: list[_Answer] = []
 
     def drain(self, limit: int, limit_bytes: int) -> list[Command]:
         """What arrived, at most about so much, in order. Each is to be handled only if `begin` says so."""
@@ -159,31 +174,32 @@ class ControlBox:
     def _drop(self, command: Command, sort: str, reason: str) -> None:
         sender = command.sender
         self._bury(sender.name, type(command.message).__name__, f"{sort}: {reason}", command.size)
-        self._outbox.append([sender.identity, pack_header(Kind.DROPPED, sender.session, command.number, reason)])
+        self._outbox.append(_Answer((sender.identity, sender.session), command.number, reason=reason))
 
     def reply(self, sender: Sender, message: Message) -> None:
         """Answer an ask; goes out at the next flush. A tell has nobody who waits for it."""
         if sender.token:
-            header = pack_header(Kind.REPLY, sender.session, sender.token)
             body = encode_message(message)
             if len(body) > CONTROL_LIMIT_BYTES:  # it would end the asker's connection
                 text = f"the answer has {len(body)} bytes, at most {CONTROL_LIMIT_BYTES} are sent: ask for less"
                 body = encode_message(Refusal(RefusedCode.OUT_OF_RANGE, text))
-            self._outbox.append([sender.identity, header, body])
+            self._outbox.append(_Answer((sender.identity, sender.session), sender.token, body))
 
     def flush(self) -> None:
-        """Send replies, then receipts."""
+        """Send replies, then receipts; a reply that is the last to its asker carries the receipt."""
         missed, self._missed = self._missed, []
         for identity, session, numbers in missed:
             for number in numbers:
                 if not self._send([identity, pack_header(Kind.DROPPED, session, number, "it never arrived")]):
                     break
-        for (identity, session), number in self._receipts.items():
-            self._outbox.append([identity, pack_header(Kind.RECEIPT, session, number)])
-        self._receipts.clear()
         outbox, self._outbox = self._outbox, []
-        for frames in outbox:
-            self._send(frames)
+        last = {answer.to: answer for answer in outbox}
+        for answer in outbox:
+            carries = last[answer.to] is answer and not answer.reason
+            self._send(answer.frames(self._receipts.pop(answer.to, 0) if carries else 0))
+        for (identity, session), number in self._receipts.items():
+            self._send([identity, pack_header(Kind.RECEIPT, session, number)])
+        self._receipts.clear()
 
     def _send(self, frames: list[bytes]) -> bool:
         try:

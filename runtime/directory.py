@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from tagwerk.runtime.states import PeerState
 
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from tagwerk.runtime.page import Page
 
 
-@dataclass(frozen=True, slots=True)
-class PeerView:
+class PeerView(msgspec.Struct, frozen=True):
     """How a peer stands: `up` if it may be spoken to."""
 
     up: bool

@@ -8,9 +8,9 @@ answered at once. So a batch grows with load by itself.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from pykka._envelope import Envelope
 
 from tagwerk.runtime.control_box import Command, ControlBox
@@ -36,15 +36,13 @@ LOOK_NS: Final = 500_000
 IDLE_NS: Final = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """Something of ours that is due: a reply's continuation, a timer, a feed frame."""
 
     call: Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Ingest:
+class Ingest(msgspec.Struct, frozen=True):
     """One message of the ingest lane: [identity, header] or [identity, header, samples frame]."""
 
     frames: list[bytes]

@@ -36,8 +36,16 @@ INGEST_LIMIT: Final = 256
 """Ingest frames that wait so: as many as a writer may have without acknowledgement, 18 MB."""
 TOPIC_LIMIT_BYTES: Final = 64
 """Largest message of a subscriber: a topic has 8 bytes, what ZeroMQ says at the start 25."""
+LONG_RUN: Final = 4
+"""Messages received without a pause, after which more are expected."""
 HANDSHAKE_MS: Final = 3_000
 """A connection that has not said by then what it is, is ended: each costs a descriptor."""
+
+# Plain numbers: pyzmq's enumerations are slow to look at.
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_MORE_NOBLOCK: Final = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
+_POLLIN: Final = int(zmq.POLLIN)
+_EVENTS: Final = zmq.EVENTS
 
 
 class Unreachable(Unavailable):
@@ -127,21 +135,28 @@ class ZmqPort:
 
     def __init__(self, socket: zmq.Socket[bytes], unsure: set[ZmqPort], bound_path: str | None = None) -> None:
         self.socket = socket
+        # Without what pyzmq's own multipart calls do for each part, which takes longer than the call.
+        self._send = super(zmq.Socket, socket).send
+        self._recv = socket.recv
+        self._get = socket.getsockopt
         self.descriptor = int(socket.getsockopt(zmq.FD))
         self._unsure = unsure
         self._bound_path = bound_path
+        self._run = 0
 
     @property
     def readable(self) -> bool:
         """True if there is something to be received. Asking makes its descriptor quiet until something comes."""
-        return bool(int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return int(self._get(_EVENTS)) & _POLLIN != 0
 
     def send(self, frames: Sequence[Buffer]) -> bool:
         """See `Port.send`."""
         self._unsure.add(self)
         try:
-            self.socket.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:
+            for frame in frames[:-1]:
+                self._send(frame, _MORE_NOBLOCK)
+            self._send(frames[-1], _NOBLOCK)
+        except zmq.Again:  # of the first part: libzmq takes all or nothing
             return False
         except zmq.ZMQError as error:
             if error.errno == zmq.EHOSTUNREACH:
@@ -152,11 +167,23 @@ class ZmqPort:
 
     def recv(self) -> list[bytes] | None:
         """See `Port.recv`."""
+        # To receive from an empty socket costs an exception, to look costs less: but not each time in a long run.
+        if 0 < self._run < LONG_RUN and not self.readable:
+            self._run = 0
+            self._unsure.discard(self)
+            return None
         self._unsure.add(self)
         try:
-            return self.socket.recv_multipart(zmq.NOBLOCK)
+            frame = self._recv(_NOBLOCK, False)
         except zmq.Again:
+            self._run = 0
             return None
+        self._run += 1
+        frames = [frame.bytes]
+        while frame.more:
+            frame = self._recv(_NOBLOCK, False)
+            frames.append(frame.bytes)
+        return frames
 
     def subscribe(self, topic: bytes) -> None:
         """See `Subscriber.subscribe`."""

@@ -189,7 +189,8 @@ class Cvt(Actor):
     def on_flush(self) -> None:
         """Applied is what the messages brought; now commit, feed, acknowledge, in this order."""
         journaled = self.live_only.flush()
-        self.feed.flush(self.steady.now_ns())
+        if self.feed.due:
+            self.feed.flush(self.steady.now_ns())
         self.desk.flush(journaled=journaled)
         self.write_desk.flush(journaled=journaled)
         if journaled and self.memory.due:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from tagwerk.actors.cvt.logic.audience import Audience
 from tagwerk.actors.cvt.logic.views import VIEWS_LIMIT, Change, View, frames_for, pieces
 from tagwerk.protocols.errors import Refused
 from tagwerk.protocols.frames import BELL_TOPIC, canonical_globs, pack_feed_header, view_topic
@@ -41,6 +42,8 @@ class Feed:
         self._incarnation = incarnation
         self._revision = revision
         self._views: dict[bytes, View] = {}
+        self._audience = Audience(len(tags))
+        self._greeted: dict[bytes, View] = {}
         self.position = 0
         self._changes: list[Change] = []
         self._given = False
@@ -65,7 +68,7 @@ class Feed:
         until_ns = mono_ns + int((min(lease_s, LEASE_LIMIT_S) if lease_s > 0.0 else 0.0) * 1e9)  # also from NaN
         if view is not None:
             view.lease_until_ns = max(view.lease_until_ns, until_ns)
-            view.greet = True
+            self._greeted[topic] = view
             return view
         if len(self._views) >= VIEWS_LIMIT or len(globs) > GLOBS_LIMIT:
             raise Refused("NotPermitted", f"more than {VIEWS_LIMIT} views, or {GLOBS_LIMIT} globs in one")
@@ -74,7 +77,8 @@ class Feed:
             if problem is not None:
                 raise Refused("BadValue", f"{glob[:80]!r}: {problem}")
         view = View(topic, canonical_globs(globs), self._tags.mask_of(globs), until_ns, self.give_position())
-        self._views[topic] = view
+        self._views[topic] = self._greeted[topic] = view
+        self._audience.add(view)
         return view
 
     def view(self, topic: bytes) -> View | None:
@@ -109,17 +113,26 @@ class Feed:
             if frames[0][:1] == b"\1":
                 view = self._views.get(frames[0][1:])
                 if view is not None:
-                    view.greet = True
+                    self._greeted[view.topic] = view
+
+    @property
+    def due(self) -> bool:
+        """There is something for a flush to do."""
+        return bool(self._changes or self._greeted or self._beat_due or self.rung)
 
     def flush(self, now_ns: int) -> None:
         """Publish the changes of this flush, greet newcomers, ring the bell."""
         changes, self._changes = self._changes, []
-        for view in self._views.values():
-            for body, upto, received_ns in frames_for(view, changes):
+        concerned: dict[bytes, tuple[View, list[Change]]] = {}
+        for change in changes:
+            for view in self._audience.of(change.rows):
+                concerned.setdefault(view.topic, (view, []))[1].append(change)
+        for view, mine in concerned.values():
+            for body, upto, received_ns in frames_for(view, mine):
                 self._send(view, body, upto, received_ns, beat=False)
-            if view.greet or self._beat_due:
-                view.greet = False
-                self._send(view, b"", self.position, now_ns, beat=True)
+        for view in (self._views if self._beat_due else self._greeted).values():
+            self._send(view, b"", self.position, now_ns, beat=True)
+        self._greeted.clear()
         self._beat_due = False
         if self.rung:
             self.rung = False
@@ -133,8 +146,12 @@ class Feed:
         this drain is not published yet.
         """
         self._beat_due = True
-        for topic in [topic for topic, view in self._views.items() if view.lease_until_ns < mono_ns]:
-            del self._views[topic]
+        ended = [view for view in self._views.values() if view.lease_until_ns < mono_ns]
+        for view in ended:
+            del self._views[view.topic]
+            self._greeted.pop(view.topic, None)
+        if ended:
+            self._audience.drop(ended, self._views.values())
 
     def _send(self, view: View, body: bytes, upto: int, received_ns: int, *, beat: bool) -> None:
         header = pack_feed_header(self._revision, self._incarnation, view.sent, upto, received_ns, beat=beat)

@@ -236,6 +236,8 @@ class IngestDesk:
 
     def flush(self, *, journaled: bool) -> None:
         """After the commit: openings, then one cumulative acknowledgement a writer."""
+        if not self._answers and not self._acks:
+            return
         answers, self._answers = [*self._answers, *self._acks.values()], []
         self._acks = {}
         for answer in answers:

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,6 +118,22 @@ class TestBytes:
     def test_any_fields_are_a_message_or_the_peers_fault(self, fields: list[Any], name: str) -> None:
         _read(decode_message, pack([name, *fields]))
 
+    @given(UINT32, st.floats(allow_nan=False) | INT64 | TEXT | st.none(), st.lists(PLAIN, max_size=2), st.data())
+    def test_a_damaged_message_is_what_it_says_or_the_peers_fault(
+        self, handle: int, value: Any, more: list[Any], data: st.DataObject
+    ) -> None:
+        """Read in one step or in two, it says the same."""
+        right = TagStates((TagState(handle, value, 0, 1, 2),))
+        body = bytearray(pack([*unpack(encode_message(right)), *more]))
+        assert decode_message(bytes(body)) == right
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+        read = _read(decode_message, bytes(body))
+        try:
+            plain = msgspec.convert(unpack(bytes(body)), TagStates)
+        except (RemoteProtocolError, msgspec.ValidationError):
+            return
+        assert repr(read) == repr(plain)  # nan is nan
+
     @given(st.lists(st.tuples(st.integers(0, 5), PLAIN, PLAIN, PLAIN, PLAIN) | PLAIN, max_size=3))
     def test_any_batches_are_samples_or_the_peers_fault(self, rows: list[Any]) -> None:
         _read(decode, pack([1, rows]))
@@ -139,11 +156,11 @@ class TestBytes:
         assert (header.sender, header.token) == (sender, 9)
 
 
-def _read(read: Any, data: bytes) -> None:
+def _read(read: Any, data: bytes) -> Any:
     try:
-        read(data)
+        return read(data)
     except RemoteProtocolError:
-        return
+        return None
 
 
 def _refused(read: Any, data: bytes) -> None:

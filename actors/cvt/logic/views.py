@@ -35,7 +35,6 @@ class View:
     lease_until_ns: int
     sent: int = 0
     """The position up to which its topic has been told."""
-    greet: bool = True
     rows: NDArray[np.intp] = field(init=False)
     everything: bool = field(init=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgpack
+import msgspec
 
 from tagwerk.protocols.errors import RemoteProtocolError
 
@@ -21,9 +22,26 @@ MAX_ITEMS: Final = 1 << 20
 MAX_DEPTH: Final = 16
 
 
+def _plain(value: object) -> object:
+    """What is a float, but not of that very class: numpy's."""
+    if isinstance(value, float):
+        return float(value)
+    msg = f"{type(value).__name__} cannot be encoded"
+    raise TypeError(msg)
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder(enc_hook=_plain)
+
+
 def pack(value: object) -> bytes:
-    """Encode builtins (None, bool, int, float, str, bytes, list, dict)."""
-    return msgpack.packb(value, use_bin_type=True)  # type: ignore[no-any-return, unused-ignore]
+    """Encode builtins (None, bool, int, float, str, bytes, list, dict), and messages.
+
+    Raises:
+        OverflowError: An int past 64 bits.
+        ValueError: A text that is none: half a surrogate pair.
+        TypeError: Anything else.
+    """
+    return _ENCODER.encode(value)
 
 
 def unpack(data: bytes | memoryview, *, max_bytes: int = MAX_BODY_BYTES, max_depth: int | None = MAX_DEPTH) -> Any:

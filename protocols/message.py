@@ -48,7 +48,7 @@ class Done(Message, frozen=True):
 
 def encode_message(message: Message) -> bytes:
     """A message to its bytes."""
-    return pack(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    return pack(message)
 
 
 def decode_message(data: bytes | memoryview, *, max_bytes: int = MAX_BODY_BYTES) -> Message:

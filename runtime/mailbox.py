@@ -152,7 +152,7 @@ class Mailbox:
             self.reactor.step(0)
             self._looked_ns = now
         elif self._took_ingest and not self._control and not self._calls and not self._ingest and not self._local:
-            self.reactor.step(0)  # what came meanwhile joins this drain, and its commit
+            self._take_ingest()  # what came meanwhile joins this drain, and its commit
         return False
 
     def flush(self) -> bool:

@@ -143,11 +143,13 @@ class ZmqPort:
         self._unsure = unsure
         self._bound_path = bound_path
         self._run = 0
+        self._seen = False
 
     @property
     def readable(self) -> bool:
         """True if there is something to be received. Asking makes its descriptor quiet until something comes."""
-        return int(self._get(_EVENTS)) & _POLLIN != 0
+        self._seen = int(self._get(_EVENTS)) & _POLLIN != 0
+        return self._seen
 
     def send(self, frames: Sequence[Buffer]) -> bool:
         """See `Port.send`."""
@@ -168,10 +170,11 @@ class ZmqPort:
     def recv(self) -> list[bytes] | None:
         """See `Port.recv`."""
         # To receive from an empty socket costs an exception, to look costs less: but not each time in a long run.
-        if 0 < self._run < LONG_RUN and not self.readable:
+        if not self._seen and self._run < LONG_RUN and not self.readable:
             self._run = 0
             self._unsure.discard(self)
             return None
+        self._seen = False
         self._unsure.add(self)
         try:
             frame = self._recv(_NOBLOCK, False)
@@ -272,18 +275,22 @@ class ZmqTransport:
         """See `Transport.wait`."""
         if self._listed != ports:
             self._register(ports)
-        ready = {port for port in self._unsure if port.descriptor in self._polled and port.readable}
-        self._unsure &= ready
+        ready: list[Port] = []
+        for port in tuple(self._unsure):
+            if port.descriptor in self._polled and port.readable:
+                ready.append(port)
+            else:
+                self._unsure.discard(port)
         timeout_ms = 0 if ready else -1 if timeout_ns < 0 else (timeout_ns + 999_999) // 1_000_000
         for descriptor, _ in self._poll.poll(timeout_ms):
-            port = self._polled.get(descriptor)
-            if port is None:
+            told = self._polled.get(descriptor)
+            if told is None:
                 with suppress(BlockingIOError):
                     os.eventfd_read(self._wake)
-            elif port not in ready and port.readable:
-                ready.add(port)
-        self._unsure |= ready
-        return [port for port in ports if port in ready] if ready else []
+            elif told not in self._unsure and told.readable:
+                self._unsure.add(told)
+                ready.append(told)
+        return ready if len(ready) < 2 else [port for port in ports if port in ready]
 
     def _register(self, ports: Sequence[Port]) -> None:
         for descriptor in self._polled:

@@ -47,7 +47,8 @@ class Feed:
         self.position = 0
         self._changes: list[Change] = []
         self._given = False
-        self.rung = False
+        self._bell_due = False
+        self._bell_armed = True
         self._beat_due = False
         self.dropped = 0
         """Frames that the socket did not take: their watchers see the gap."""
@@ -110,7 +111,9 @@ class Feed:
         for _ in range(SUBSCRIPTIONS_AT_ONCE):
             if (frames := self._port.recv()) is None:
                 return
-            if frames[0][:1] == b"\1":
+            if frames[0] == b"\1" + BELL_TOPIC:
+                self._bell_due = True  # what rang before it heard us is told again
+            elif frames[0][:1] == b"\1":
                 view = self._views.get(frames[0][1:])
                 if view is not None:
                     self._greeted[view.topic] = view
@@ -118,7 +121,15 @@ class Feed:
     @property
     def due(self) -> bool:
         """There is something for a flush to do."""
-        return bool(self._changes or self._greeted or self._beat_due or self.rung)
+        return bool(self._changes or self._greeted or self._beat_due or self._bell_due)
+
+    def arm_bell(self) -> None:
+        """Somebody has read all that is in the journal: tell of the next thing, once for all who listen."""
+        self._bell_armed = True
+
+    def ring(self) -> None:
+        """Something is new in the journal. Who heard of it reads on; until then nobody need hear of more."""
+        self._bell_due, self._bell_armed = self._bell_due or self._bell_armed, False
 
     def flush(self, now_ns: int) -> None:
         """Publish the changes of this flush, greet newcomers, ring the bell."""
@@ -134,8 +145,8 @@ class Feed:
             self._send(view, b"", self.position, now_ns, beat=True)
         self._greeted.clear()
         self._beat_due = False
-        if self.rung:
-            self.rung = False
+        if self._bell_due:
+            self._bell_due = False
             header = pack_feed_header(self._revision, self._incarnation, 0, self.position, now_ns, beat=True)
             self._port.send([BELL_TOPIC, header, b""])
 

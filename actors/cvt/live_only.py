@@ -33,7 +33,8 @@ class LiveOnly:
         shard, recorder = self._shard, self._shard.recorder
         was_journaled = recorder.journaled
         committed = recorder.commit()
-        shard.feed.rung = shard.feed.rung or committed
+        if committed:
+            shard.feed.ring()
         told = False
         if was_journaled and not recorder.journaled:
             self._event("journaled", "live only", "the journal is at its cap, or the disk is full")

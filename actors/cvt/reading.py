@@ -71,6 +71,8 @@ def journal_page(shard: Cvt, message: ReadJournal) -> JournalPage:
         raise Refused("NotActive", why) from error
     after = None if message.after is None else position_of(message.after)
     page = shard.journal.read(after, limit_bytes=max(1, min(message.limit_bytes, PAGE_LIMIT_BYTES)))
+    if page.at_end:
+        shard.feed.arm_bell()
     hole = None if page.hole is None else (page.hole.start.n, page.hole.end.n)
     mark = PositionMark(page.position.journal, page.position.incarnation, page.position.n)
     return JournalPage(mark, tuple(page.records), page.at_end, shard.recorder.promise(), hole)

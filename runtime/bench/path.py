@@ -18,7 +18,9 @@ import psutil
 from tagwerk.protocols.errors import TagwerkError, Unavailable
 from tagwerk.protocols.names import compile_globs
 from tagwerk.protocols.plantwide import DeadLetters, GetDeadLetters
+from tagwerk.protocols.samples import Samples, ValueType, make
 from tagwerk.protocols.tags import ReadTags, TagStates
+from tagwerk.runtime import definitions
 from tagwerk.runtime.attach import Plant, attach
 from tagwerk.runtime.attach_watch import TagWatch
 from tagwerk.runtime.bench.crowd import IDLE_NS, OPEN_S, Loop, crowd
@@ -28,6 +30,9 @@ from tagwerk.runtime.bench.tasks import TAG, Asks, Delays, Flow, Flowed, Kills, 
 from tagwerk.runtime.control import Outcome
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.page import Page
+from tagwerk.runtime.publisher import Publisher
+from tagwerk.runtime.watcher import Watch
+from tagwerk.runtime.writer_link import WINDOW as LINK_WINDOW
 
 PATIENCE_S: Final = 60.0
 LOOK_S: Final = 0.0005
@@ -78,10 +83,13 @@ def _watcher(pipe: Connection, task: Flow, globs: tuple[str, ...]) -> None:
     share = [int(mine[rows].sum()) for rows in rounds(task)]
     # The writer's first message has number 1: see `_publish`.
     expected = sum(share[number % len(share)] for number in range(1, task.messages + 1))
+    tally = Tally(expected, timed=task.rate_hz > 0)
+    if not task.attached:
+        _watch_in_a_loop(pipe, task, globs, tally)
+        return
     with attach(home=Path(task.home), timeout_s=PATIENCE_S) as plant:
         watch = plant.watch(*globs, mode="every")
         _until_in_step(watch)
-        tally = Tally(expected, timed=task.rate_hz > 0)
         pipe.send("in step")
         while not tally.done:
             samples = watch.get(PATIENCE_S)
@@ -103,8 +111,64 @@ def _until_in_step(watch: TagWatch) -> None:
         time.sleep(LOOK_S)
 
 
+def _watch_in_a_loop(pipe: Connection, task: Flow, globs: tuple[str, ...], tally: Tally) -> None:
+    """Watch as an actor does: each batch is a call in the loop that took it from the socket."""
+
+    def take(samples: Samples) -> None:
+        if samples.values is not None and not samples.snapshot:
+            tally.add(samples.times)
+
+    loop = Loop(Path(task.home), "attach/bench_watch")
+    watch = Watch(globs, loop.shards, loop.reactor, loop.directory, loop.peers, take)
+    deadline = time.monotonic() + PATIENCE_S
+    while not watch.synced:
+        loop.reactor.step(IDLE_NS)
+        if time.monotonic() > deadline:
+            raise Unavailable("the watcher does not come into step")
+    pipe.send("in step")
+    while not tally.done:
+        if not loop.reactor.step(IDLE_NS) and time.monotonic() > deadline + PATIENCE_S:
+            raise Unavailable("not all came")
+        if any(shard.resyncs for shard in watch.shards.values()):
+            raise Unavailable("the watcher fell behind, and began again from a snapshot: this run does not count")
+    pipe.send(tally.seen())
+    pipe.recv()
+
+
+def _publish_in_a_loop(task: Flow) -> tuple[float, float]:
+    """Publish as an actor does, from the loop that owns the sockets; see `_publish`."""
+    loop = Loop(Path(task.home), "attach/bench_writer")
+    table = definitions.load(Home(Path(task.home)))
+    publisher = Publisher(
+        "bench_actor", loop.reactor, loop.directory, table.shard_of, len(loop.shards),
+        incarnation=time.time_ns() >> 10, named=True,
+    )  # fmt: skip
+    publisher.open_all()
+    while not publisher.opened:
+        loop.reactor.step(IDLE_NS)
+    handles = np.array([table.by_name[TAG.format(tag)].handle for tag in range(task.tags)], "<u4")
+    values = np.random.default_rng(1).random(task.batch)
+    templates = [make(ValueType.FLOAT, handles[rows], values, 0) for rows in rounds(task)]
+    start, cpu_s = time.perf_counter(), time.process_time()
+    for number in range(1, task.messages + 1):
+        if task.rate_hz:
+            sleep_until(start + number / task.rate_hz)
+        while publisher.pending >= min(task.window, LINK_WINDOW):
+            loop.reactor.step(IDLE_NS)
+        publisher.publish(templates[number % len(templates)].at(time.time_ns()))
+        loop.reactor.step(0)
+    while publisher.pending:
+        loop.reactor.step(IDLE_NS)
+    taken = time.perf_counter() - start, time.process_time() - cpu_s
+    publisher.goodbye()
+    loop.close()
+    return taken
+
+
 def _publish(task: Flow) -> tuple[float, float]:
     """Publish all, and wait for the acknowledgements; give how long it took, and the processor time, s."""
+    if not task.attached:
+        return _publish_in_a_loop(task)
     with attach(home=Path(task.home), writer="bench", timeout_s=PATIENCE_S) as plant:
         values = np.random.default_rng(1).random(task.batch)
         templates = [plant.samples([TAG.format(tag) for tag in rows.tolist()], values) for rows in rounds(task)]

@@ -74,11 +74,13 @@ def flows(plant: BenchPlant, sizes: Sizes, say: Say) -> list[Row]:
         window = WINDOW if batch > 1 else SINGLES_WINDOW
         ours, floors = _in_turns(Flow(batch, messages, tags=TAGS, window=window), plant.home, sizes.runs, say, name)
         rows.append(rate(name, [one.seen[0].rate for one in ours], [one.seen[0].rate for one in floors]))
-    name = "writer to watcher at 1,000 single samples/s"
-    ours, floors = _in_turns(Flow(1, sizes.timed, RATE_HZ, TAGS), plant.home, sizes.runs, say, name)
-    for column in ("p50_ms", "p99_ms"):
-        mine = [getattr(one.seen[0], column) for one in ours]
-        rows.append(delay(f"{name}, {column[:3]}", "ms", mine, [getattr(one.seen[0], column) for one in floors]))
+    for attached, who in ((False, "actors"), (True, "attached scripts")):
+        name = f"writer to watcher at 1,000 single samples/s, {who}"
+        task = Flow(1, sizes.timed, RATE_HZ, TAGS, attached=attached)
+        ours, floors = _in_turns(task, plant.home, sizes.runs, say, name)
+        for column in ("p50_ms", "p99_ms"):
+            mine = [getattr(one.seen[0], column) for one in ours]
+            rows.append(delay(f"{name}, {column[:3]}", "ms", mine, [getattr(one.seen[0], column) for one in floors]))
     return rows
 
 

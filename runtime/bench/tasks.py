@@ -24,6 +24,7 @@ class Flow(msgspec.Struct, frozen=True):
         window: How many messages may be under way.
         home: The plant's home; "": the floor.
         views: What each watcher watches: names or globs. Each watcher is a process.
+        attached: Writer and watchers are scripts, through `attach` and its thread; else each is one loop, as an actor.
         crowd: Views more, held by one process that counts what they get; each is of a glob of its own.
     """
 
@@ -34,6 +35,7 @@ class Flow(msgspec.Struct, frozen=True):
     window: int = WINDOW
     home: str = ""
     views: tuple[tuple[str, ...], ...] = (("bench.*",),)
+    attached: bool = True
     crowd: tuple[str, ...] = ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -120,7 +121,8 @@ class Brewery:
     def kill(self, name: str, number: int = signal.SIGKILL) -> Peer:
         """Send a signal to an actor's process; gives how it stood before."""
         before = self.peer(name)
-        os.kill(before.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just been killed: its page does not know yet
+            os.kill(before.pid, number)
         return before
 
     def reborn(self, name: str, before: Peer) -> bool:

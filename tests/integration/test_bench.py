@@ -59,7 +59,7 @@ def test_it_gives_figures_beside_a_floor_and_leaves_nothing(tmp_path: Path) -> N
     assert set(found) == {"machine", "rows"}
     assert found["machine"]["cores"] == os.cpu_count()
     names = [row["name"] for row in found["rows"]]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 12
     for row in found["rows"]:
         assert set(row) == KEYS
         assert row["low"] <= row["median"] <= row["high"]

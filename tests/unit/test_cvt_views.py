@@ -164,9 +164,33 @@ class TestFeed:
         wire.port.subscribe(BELL_TOPIC)
         wire.feed.flush(1)
         assert wire.heard() == []
-        wire.feed.rung = True
+        wire.feed.ring()
         wire.feed.flush(2)
         wire.feed.flush(3)
+        assert len(wire.heard()) == 1
+
+    def test_the_bell_is_silent_until_somebody_has_read_on(self) -> None:
+        wire = Wire()
+        wire.port.subscribe(BELL_TOPIC)
+        for _ in range(3):
+            wire.feed.ring()
+            wire.feed.flush(1)
+        assert len(wire.heard()) == 1
+        wire.feed.arm_bell()
+        wire.feed.flush(2)
+        assert wire.heard() == []
+        wire.feed.ring()
+        wire.feed.flush(3)
+        assert len(wire.heard()) == 1
+
+    def test_who_begins_to_listen_for_the_bell_hears_it(self) -> None:
+        """It may have rung before it could be heard."""
+        wire = Wire()
+        wire.feed.ring()
+        wire.feed.flush(1)
+        wire.port.subscribe(BELL_TOPIC)
+        wire.feed.subscriptions()
+        wire.feed.flush(2)
         assert len(wire.heard()) == 1
 
     def test_a_view_lives_by_its_lease(self) -> None:

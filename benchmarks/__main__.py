@@ -24,8 +24,17 @@ from tagwerk.protocols.errors import TagwerkError
 from tagwerk.runtime.bench.rows import machine
 
 ROOT = Path(__file__).parents[1]
-SIZES = {"singles": 20_000, "batches": 2_000, "timed": 3_000, "asks": 2_000, "kills": 3, "seconds": 5, "items": 1_000}
-QUICK = {"singles": 1_000, "batches": 50, "timed": 200, "asks": 200, "kills": 1, "seconds": 1, "items": 50}
+SIZES = {
+    "singles": 20_000,
+    "batches": 2_000,
+    "timed": 3_000,
+    "asks": 2_000,
+    "kills": 3,
+    "seconds": 6,
+    "items": 1_000,
+    "wide": 10_000,
+}
+QUICK = {"singles": 1_000, "batches": 50, "timed": 200, "asks": 200, "kills": 1, "seconds": 1, "items": 50, "wide": 100}
 OURS = "tagwerk"
 SCALING = "scaling"
 KNOWN = (OURS, *environments.ALL, SCALING)

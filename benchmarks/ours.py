@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import psutil
 
 import tagwerk
 from benchmarks.peers import speak
@@ -23,6 +24,7 @@ from tagwerk.runtime.bench.work import measured
 TAGS = 1_000
 BATCH = 1_000
 PATIENCE_S = 60.0
+WARM_S = 2.0
 FLOOR = "floor: bare pyzmq, msgpack, numpy"
 HOT = '[alarm.hot]\ntag = "bench.t000000"\ntype = "HI"\nlimit = 50.0\ntext = "Hot."\n'
 SERVER = Path(__file__).parent / "peers" / "opcua_server.py"
@@ -47,7 +49,9 @@ def flows(plant: BenchPlant, sizes: dict[str, Any]) -> Rows:
         task: Task = Flow(batch, messages, tags=TAGS, window=WINDOW if batch > 1 else SINGLES_WINDOW)
         for what, one in _both(task, plant):
             rows.append(speak.row(work, what, measured(one).seen[0].rate, "samples/s"))
-    for what, one in _both(Flow(1, sizes["timed"], 1_000.0, TAGS), plant):
+    timed = Flow(1, sizes["timed"], 1_000.0, TAGS)
+    actors = msgspec.structs.replace(timed, home=str(plant.home), attached=False)
+    for what, one in (*_both(timed, plant), ("tagwerk, actors", actors)):
         seen = measured(one).seen[0]
         rows.append(speak.row("writer to watcher at 1,000/s, p50", what, seen.p50_ms, "ms"))
         rows.append(speak.row("writer to watcher at 1,000/s, p99", what, seen.p99_ms, "ms"))
@@ -113,20 +117,22 @@ def history(sizes: dict[str, Any]) -> Rows:
 
 def opcua(sizes: dict[str, Any]) -> Rows:
     """A change in a server to a watcher, through a link, a shard and its journal; then many items at once."""
-    one = _linked(1, 0.01, sizes["seconds"])
-    many = _linked(sizes["items"], 0.1, sizes["seconds"])
-    work = f"OPC UA, {sizes['items']:,} items each 100 ms"
-    rows = speak.delays("OPC UA, a change to the callback, published every 10 ms", "tagwerk, link to watcher", one)
-    return [*rows, speak.row(work, "tagwerk, link to watcher", len(many) / sizes["seconds"], "values/s")]
+    what, seconds = "tagwerk, link to watcher", sizes["seconds"]
+    one = _linked(1, 0.1, 0.01, seconds)
+    rows = speak.delays("OPC UA, a change to the callback, published every 10 ms", what, one.delays)
+    for items, period_s in ((sizes["items"], 0.1), (sizes["wide"], 1.0)):
+        many = _linked(items, period_s, period_s, seconds)
+        rows += speak.many_items(items, period_s, what, many.delays, seconds, many.busy)
+    return rows
 
 
-def _linked(items: int, publish_s: float, seconds: float) -> list[float]:
-    """Start a server and a plant with a link to it; give how long each value was under way, ms."""
+def _linked(items: int, period_s: float, publish_s: float, seconds: float) -> speak.Heard:
+    """Start a server and a plant with a link to it; give how long each value was under way."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     tags = "".join(ITEM.format(number=number) for number in range(items))
-    server = subprocess.Popen([sys.executable, SERVER, str(port), str(items), "0.1"], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen([sys.executable, SERVER, str(port), str(items), str(period_s)], stderr=subprocess.DEVNULL)
     try:
         with BenchPlant(1, extra=LINK.format(port=port, publish=publish_s) + tags) as plant:
             return _watched(plant, items, seconds)
@@ -135,15 +141,21 @@ def _linked(items: int, publish_s: float, seconds: float) -> list[float]:
         server.wait()
 
 
-def _watched(plant: BenchPlant, items: int, seconds: float) -> list[float]:
-    found: list[float] = []
+def _watched(plant: BenchPlant, items: int, seconds: float) -> speak.Heard:
+    heard = speak.Heard()
+    link = psutil.Process(plant.pid("opcua/plc"))
     with tagwerk.attach(home=plant.home, timeout_s=PATIENCE_S) as client:
         names = [f"plc.i{number}" for number in range(items)]
         speak.until(lambda: all(value.good for value in client.read_many(names)), PATIENCE_S, 0.05)
         watch = client.watch("plc.*", mode="every")
-        end = time.monotonic() + 1.0 + seconds  # the first second is warm-up
+        end = time.monotonic() + WARM_S + seconds
+        before = None
         while (now := time.monotonic()) < end:
             samples = watch.get(end - now)
-            if samples is not None and not samples.snapshot and samples.values is not None and now > end - seconds:
-                found += ((time.time_ns() - samples.times) / 1e6).tolist()
-    return found
+            if now <= end - seconds:
+                continue
+            before = before if before is not None else sum(link.cpu_times()[:2])
+            if samples is not None and not samples.snapshot and samples.values is not None:
+                heard.delays += ((time.time_ns() - samples.times) / 1e6).tolist()
+        heard.busy = 0.0 if before is None else (sum(link.cpu_times()[:2]) - before) / seconds
+    return heard

@@ -16,13 +16,11 @@ import speak
 from asyncua import Client, ua
 
 SERVER = Path(__file__).with_name("opcua_server.py")
+WARM_S = 2.0
 
 
-class Handler:
+class Handler(speak.Heard):
     """Notes when what came was set at its source."""
-
-    def __init__(self) -> None:
-        self.delays: list[float] = []
 
     def datachange_notification(self, node: Any, value: Any, data: Any) -> None:
         """Take a change."""
@@ -33,14 +31,16 @@ class Handler:
 
 
 def main() -> None:
-    """Measure one item on its own, then 1,000."""
+    """Measure one item on its own, then many."""
     logging.basicConfig(level=logging.CRITICAL)
     sizes = speak.sizes()
-    one = run(1, 0.1, 10, sizes["seconds"])
-    many = run(sizes["items"], 0.1, 100, sizes["seconds"])
+    seconds = sizes["seconds"]
+    one = run(1, 0.1, 10, seconds)
     rows = speak.delays("OPC UA, a change to the callback, published every 10 ms", "asyncua client", one.delays)
-    rate = len(many.delays) / sizes["seconds"]
-    speak.tell([*rows, speak.row(f"OPC UA, {sizes['items']:,} items each 100 ms", "asyncua client", rate, "values/s")])
+    for items, period_s in ((sizes["items"], 0.1), (sizes["wide"], 1.0)):
+        many = run(items, period_s, 1e3 * period_s, seconds)
+        rows += speak.many_items(items, period_s, "asyncua client", many.delays, seconds, many.busy)
+    speak.tell(rows)
 
 
 def run(items: int, period_s: float, publishing_ms: float, seconds: float) -> Handler:
@@ -57,7 +57,7 @@ def run(items: int, period_s: float, publishing_ms: float, seconds: float) -> Ha
 
 
 async def listen(port: int, items: int, publishing_ms: float, seconds: float) -> Handler:
-    """Count what comes after a warm-up of a second."""
+    """Count what comes after a warm-up."""
     client = Client(f"opc.tcp://127.0.0.1:{port}/")
     deadline = time.monotonic() + 30
     while True:
@@ -74,12 +74,14 @@ async def listen(port: int, items: int, publishing_ms: float, seconds: float) ->
         subscription = await client.create_subscription(publishing_ms, handler)
         nodes = [client.get_node(ua.NodeId(f"i{number}", space)) for number in range(items)]
         await subscription.subscribe_data_change(nodes)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(WARM_S)
         handler.delays.clear()
+        busy_s = time.process_time()
         await asyncio.sleep(seconds)
+        handler.busy = (time.process_time() - busy_s) / seconds
         found, handler.delays = handler.delays, []
         result = Handler()
-        result.delays = found
+        result.delays, result.busy = found, handler.busy
         return result
     finally:
         await client.disconnect()

@@ -16,6 +16,9 @@ from datetime import UTC, datetime
 from asyncua import Server, ua
 
 NAMESPACE = "urn:bench"
+IN_FOLDER = 100
+AT_ONCE = 500
+"""Items set without a pause."""
 
 
 async def serve(port: int, count: int, period_s: float) -> None:
@@ -25,19 +28,23 @@ async def serve(port: int, count: int, period_s: float) -> None:
     server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
     await server.init()
     space = await server.register_namespace(NAMESPACE)
-    nodes = [
-        await server.nodes.objects.add_variable(ua.NodeId(f"i{number}", space), f"i{number}", 0.0)
-        for number in range(count)
-    ]
+    nodes = []
+    for number in range(count):
+        if number % IN_FOLDER == 0:  # to add to a node takes asyncua a look at all that it has
+            folder = await server.nodes.objects.add_folder(ua.NodeId(f"f{number}", space), f"f{number}")
+        nodes.append(await folder.add_variable(ua.NodeId(f"i{number}", space), f"i{number}", 0.0))
     async with server:
         due = time.monotonic()
         value = 0.0
         while True:
             value += 1.0
-            now = datetime.now(UTC).replace(tzinfo=None)
-            for node in nodes:
-                data = ua.DataValue(ua.Variant(value, ua.VariantType.Double), SourceTimestamp=now)
-                await server.write_attribute_value(node.nodeid, data)
+            for start in range(0, count, AT_ONCE):
+                # In slices over half the period: whoever asks meanwhile is served.
+                now = datetime.now(UTC).replace(tzinfo=None)
+                for node in nodes[start : start + AT_ONCE]:
+                    data = ua.DataValue(ua.Variant(value, ua.VariantType.Double), SourceTimestamp=now)
+                    await server.write_attribute_value(node.nodeid, data)
+                await asyncio.sleep(period_s / 2 * AT_ONCE / count if count > AT_ONCE else 0.0)
             due = max(due + period_s, time.monotonic() - period_s)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 

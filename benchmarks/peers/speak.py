@@ -18,7 +18,7 @@ WARM = 10
 
 
 def sizes() -> dict[str, Any]:
-    """Give what the command line asks for: `singles`, `batches`, `timed`, `asks`, `kills`, `seconds`."""
+    """Give what the command line asks: `singles`, `batches`, `timed`, `asks`, `kills`, `seconds`, `items`, `wide`."""
     return dict(json.loads(sys.argv[1]))
 
 
@@ -35,6 +35,29 @@ def delays(work: str, what: str, figures: Iterable[float], unit: str = "ms", tai
     if tail:
         rows.append(row(f"{work}, p99", what, ordered[int(0.99 * (len(ordered) - 1))], unit))
     return rows
+
+
+class Heard:
+    """What a client heard: how long each value was under way, ms, in order; and how busy it was, cores."""
+
+    def __init__(self) -> None:
+        self.delays: list[float] = []
+        self.busy = 0.0
+
+
+def many_items(
+    items: int, period_s: float, what: str, delays_ms: list[float], seconds: float, busy: float
+) -> list[dict[str, Any]]:
+    """Make rows of many OPC UA items: values a second, their delay at the end and at the start, and the load."""
+    work = f"OPC UA, {items:,} items each {1e3 * period_s:,.0f} ms"
+    third = max(1, len(delays_ms) // 3)
+    first, last = delays_ms[:third] or [float("nan")], delays_ms[-third:] or [float("nan")]
+    return [
+        row(work, what, len(delays_ms) / seconds, "values/s"),
+        row(f"{work}: delay in the last third, p50", what, statistics.median(last), "ms"),
+        row(f"{work}: delay in the first third, p50", what, statistics.median(first), "ms"),
+        row(f"{work}: processor of the client", what, 100.0 * busy, "% of a core"),
+    ]
 
 
 def tell(rows: list[dict[str, Any]]) -> None:

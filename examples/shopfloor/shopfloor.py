@@ -71,7 +71,11 @@ def read_lines(loop: asyncio.AbstractEventLoop, held: asyncio.Event) -> None:
 
     def release() -> None:
         held.set()
-        loop.call_later(RELEASE_S, held.clear)
+        loop.call_later(RELEASE_S, hold)
+
+    def hold() -> None:
+        held.clear()
+        print("holding again", flush=True)
 
     for _ in sys.stdin:
         loop.call_soon_threadsafe(release)

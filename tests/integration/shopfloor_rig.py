@@ -68,6 +68,9 @@ ORDER = {
 }
 
 
+HOLDING = "holding again"
+
+
 class Floor:
     """A running shop floor."""
 
@@ -76,6 +79,7 @@ class Floor:
         command = [sys.executable, str(ROOT / "examples/shopfloor/shopfloor.py"), str(self.first)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._rest = b""
+        self._released = 0
         self.registry = self.agent = f"opc.tcp://127.0.0.1:{self.first}"
         self.ports = {"milling": self.first + 1, "old": self.first + 2}
 
@@ -96,6 +100,8 @@ class Floor:
                 break
             self._rest += more
         found, self._rest = self._rest.decode().splitlines(), b""
+        self._released -= found.count(HOLDING)
+        found = [line for line in found if line != HOLDING]
         assert not until or until in found, f"no line {until!r} but {found}"
         return found
 
@@ -112,6 +118,15 @@ class Floor:
         assert self.process.stdin is not None
         self.process.stdin.write(b"\n")
         self.process.stdin.flush()
+        self._released += 1
+
+    def settle(self) -> None:
+        """Wait until it holds again what was released; what it wrote until then is forgotten."""
+        deadline = time.monotonic() + WAIT_S
+        while self._released:
+            assert time.monotonic() < deadline, "it does not hold again"
+            self.lines(within_s=0.05)
+        self.lines()
 
     def seen(self, name: str) -> tuple[int, int | None]:
         """How many wait at a resource, and its state."""

@@ -53,7 +53,7 @@ def test_one_file_from_the_command_line(floor: Floor, tmp_path: Path, capfd: pyt
     file = tmp_path / "order.pfdl"
     first = call("GetPartsFromWarehouse", floor.at("milling"), a_order())
     file.write_text(STRUCTS + task(first, call("Milling", floor.at("old"), "order")))
-    floor.lines()
+    floor.settle()
     assert cli(["engine", f"opc.tcp://127.0.0.1:{free_ports(1)}", str(file), "log_info=true"]) == 0
     out = capfd.readouterr().out.splitlines()
     assert out[-1] == "Execution Engine Completed the Process Execution"
@@ -103,7 +103,7 @@ def test_a_failure_fails_the_order_and_frees_the_resource(floor: Floor, service:
 
 
 def test_a_value_that_does_not_fit_is_never_called(floor: Floor) -> None:
-    floor.lines()
+    floor.settle()
     end = run(task(call("Milling", floor.at("milling"), 'Counter {"count": 1}')))
     assert "wants `order`, a SWAP_Order" in end.reason
     assert floor.lines(within_s=0.2) == []
@@ -206,7 +206,7 @@ def test_an_event_after_a_lost_session_still_counts(floor: Floor) -> None:
 
 
 def test_an_answer_that_was_lost_is_unknown_and_never_asked_for_again(floor: Floor) -> None:
-    floor.lines()
+    floor.settle()
     with Tunnel(floor.ports["milling"]) as tunnel, ThreadPoolExecutor(1) as beside:
         at = f'ResourceAssignment {{"job_resource": "{tunnel.url}"}}'
         running = beside.submit(run, task(call("HeldSync", at, a_order(), more="Retry 2")))
@@ -223,7 +223,7 @@ def test_an_answer_that_was_lost_is_unknown_and_never_asked_for_again(floor: Flo
 
 def test_what_a_dead_engine_left_in_a_queue_is_removed(floor: Floor) -> None:
     text = task(call("Held", floor.at("milling"), a_order()))
-    floor.lines()
+    floor.settle()
     with subprocess.Popen([sys.executable, shopfloor_rig.__file__, text]) as dead:
         floor.called("Held")
         dead.kill()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, final
 
 from asyncua import ua
@@ -23,6 +24,8 @@ from tagwerk.actors.opcua.logic.items import CHUNK_ITEMS
 from tagwerk.actors.opcua.nodeids import BAD_NODE_ID_INVALID, Namespaces
 from tagwerk.actors.opcua.notification import Published, read_published, read_republished
 from tagwerk.actors.opcua.security import Security
+from tagwerk.actors.opcua.together import Together
+from tagwerk.actors.opcua.write_request import Write, write_together
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import DeviceGone, RemoteProtocolError, Unknown
 from tagwerk.runtime.plantfile_models import OpcuaConfig
@@ -75,6 +78,11 @@ class UaDevice:
         self._last_sign_ns = 0
         self._interval: Interval | None = None
         self._over = False
+        self._reads = Together(self._read_all, self._spawn, lambda: DeviceGone("the session was closed"))
+        self._writes = Together(
+            partial(write_together, self._client, self._signed), self._spawn,
+            lambda: Unknown("the session was closed before the server's answer came"),
+        )  # fmt: skip
 
     @property
     def client(self) -> Client:
@@ -133,6 +141,11 @@ class UaDevice:
 
     async def read(self, nodes: Sequence[str]) -> list[Reading]:
         """Read values; see `Device.read`."""
+        if len(nodes) == 1:
+            return [await self._reads.do(nodes[0])]
+        return list(await self._read_all(nodes))
+
+    async def _read_all(self, nodes: Sequence[str]) -> Sequence[Reading]:
         readings: list[Reading] = []
         try:
             for start in range(0, len(nodes), CHUNK_ITEMS):
@@ -167,7 +180,7 @@ class UaDevice:
     async def write(
         self, node: str, value: float | int | bool | str, type_name: str, may_send: Callable[[], None]
     ) -> int:
-        """Write a value; see `Device.write`."""
+        """Write a value; see `Device.write`. What is written in one turn of the loop is one request."""
         nodeid = self._namespaces.resolve(node)
         if nodeid is None:
             return q.BAD_NODE_ID_UNKNOWN
@@ -176,18 +189,7 @@ class UaDevice:
         item.AttributeId = AttributeIds.Value
         # Value alone: many servers refuse a status or a timestamp (BadWriteNotSupported).
         item.Value = ua.DataValue(ua.Variant(value, ua.VariantType[type_name]), StatusCode=None)
-        message = ua.WriteRequest()
-        message.Parameters.NodesToWrite = [item]
-        try:
-            data = await mends.send_last(self._client, message, REQUEST_LIMIT_S, may_send)
-            self._signed()
-            response = struct_from_binary(ua.WriteResponse, data)
-            response.ResponseHeader.ServiceResult.check()
-            return int(response.Results[0].value)
-        except UaStatusCodeError as error:
-            return int(error.code)
-        except mends.NONSENSE as error:
-            raise Unknown(f"the write was sent, and no answer came: {mends.reason(error)}") from error
+        return await self._writes.do(Write(item, may_send))
 
     async def probe(self) -> None:
         """Ask for a sign of life; see `Device.probe`."""

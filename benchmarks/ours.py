@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ import psutil
 import tagwerk
 from benchmarks.peers import speak
 from tagwerk.protocols.history import GetHistory, HistoryPage
+from tagwerk.protocols.tags import TagWritten, WriteTag
+from tagwerk.runtime.bench.crowd import IDLE_NS, Loop
 from tagwerk.runtime.bench.plant import ACTORS, BenchPlant
 from tagwerk.runtime.bench.tasks import SINGLES_WINDOW, TAG, WINDOW, Asks, Flow, Kills, Task
 from tagwerk.runtime.bench.work import measured
+from tagwerk.runtime.control import Outcome
 
 TAGS = 1_000
 BATCH = 1_000
@@ -29,7 +34,7 @@ FLOOR = "floor: bare pyzmq, msgpack, numpy"
 HOT = '[alarm.hot]\ntag = "bench.t000000"\ntype = "HI"\nlimit = 50.0\ntext = "Hot."\n'
 SERVER = Path(__file__).parent / "peers" / "opcua_server.py"
 LINK = '[opcua.plc]\nurl = "opc.tcp://127.0.0.1:{port}/"\npublish_interval_s = {publish}\nsample_interval_s = 0.0\n'
-ITEM = '[tag."plc.i{number}"]\ntype = "float"\nlog = false\nsource = "opcua/plc"\nnode = "nsu=urn:bench;s=i{number}"\n'
+ITEM = '[tag."plc.i{number}"]\ntype = "float"\nlog = false\nwritable = {writable}\nsource = "opcua/plc"\nnode = "nsu=urn:bench;s=i{number}"\n'
 
 Rows = list[dict[str, Any]]
 
@@ -123,19 +128,27 @@ def opcua(sizes: dict[str, Any]) -> Rows:
     for items, period_s in ((sizes["items"], 0.1), (sizes["wide"], 1.0)):
         many = _linked(items, period_s, period_s, seconds)
         rows += speak.many_items(items, period_s, what, many.delays, seconds, many.busy)
-    return rows
+    with _linked_plant(speak.WRITTEN, 3_600.0, 0.1) as plant:
+        return [*rows, speak.row(speak.WRITES, "tagwerk, through shard and link", _written(plant, seconds), "writes/s")]
 
 
 def _linked(items: int, period_s: float, publish_s: float, seconds: float) -> speak.Heard:
-    """Start a server and a plant with a link to it; give how long each value was under way."""
+    """Give how long each value was under way from a server through a link to a watcher."""
+    with _linked_plant(items, period_s, publish_s) as plant:
+        return _watched(plant, items, seconds)
+
+
+@contextmanager
+def _linked_plant(items: int, period_s: float, publish_s: float) -> Iterator[BenchPlant]:
+    """Start a server and a plant with a link to it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    tags = "".join(ITEM.format(number=number) for number in range(items))
+    tags = "".join(ITEM.format(number=number, writable=str(number < speak.WRITTEN).lower()) for number in range(items))
     server = subprocess.Popen([sys.executable, SERVER, str(port), str(items), str(period_s)], stderr=subprocess.DEVNULL)
     try:
         with BenchPlant(1, extra=LINK.format(port=port, publish=publish_s) + tags) as plant:
-            return _watched(plant, items, seconds)
+            yield plant
     finally:
         server.kill()
         server.wait()
@@ -159,3 +172,27 @@ def _watched(plant: BenchPlant, items: int, seconds: float) -> speak.Heard:
                 heard.delays += ((time.time_ns() - samples.times) / 1e6).tolist()
         heard.busy = 0.0 if before is None else (sum(link.cpu_times()[:2]) - before) / seconds
     return heard
+
+
+def _written(plant: BenchPlant, seconds: float) -> float:
+    """Write many values at a time, as an actor does; each is answered when it was read back. Give writes a second."""
+    with tagwerk.attach(home=plant.home, timeout_s=PATIENCE_S) as client:
+        names = [f"plc.i{number}" for number in range(speak.WRITTEN)]
+        speak.until(lambda: all(value.good for value in client.read_many(names)), PATIENCE_S, 0.05)
+        handles = [client.definition(name).handle for name in names]
+    loop = Loop(plant.home, "attach/bench_writes")
+    answers: list[Outcome] = []
+    began, count = time.monotonic(), 0
+    while time.monotonic() - began < seconds:
+        for number, handle in enumerate(handles):
+            order = WriteTag(handle, float(count + number), "bench", "bench", "")
+            loop.peers.ask("cvt/0", order, answers.append, PATIENCE_S)
+        while len(answers) < len(handles):
+            loop.reactor.step(IDLE_NS)
+        for answer in answers:
+            if not isinstance(answer, TagWritten):
+                raise RuntimeError(f"a write came to nothing: {answer}")
+        answers.clear()
+        count += len(handles)
+    loop.close()
+    return count / (time.monotonic() - began)

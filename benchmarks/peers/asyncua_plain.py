@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,34 +42,73 @@ def main() -> None:
     for items, period_s in ((sizes["items"], 0.1), (sizes["wide"], 1.0)):
         many = run(items, period_s, 1e3 * period_s, seconds)
         rows += speak.many_items(items, period_s, "asyncua client", many.delays, seconds, many.busy)
-    speak.tell(rows)
+    speak.tell(
+        [*rows, speak.row(speak.WRITES, "asyncua client, write_values and read_values", written(seconds), "writes/s")]
+    )
 
 
 def run(items: int, period_s: float, publishing_ms: float, seconds: float) -> Handler:
     """Start a server, subscribe to all its items, count for some seconds."""
+    with serving(items, period_s) as port:
+        return asyncio.run(listen(port, items, publishing_ms, seconds))
+
+
+@contextmanager
+def serving(items: int, period_s: float) -> Iterator[int]:
+    """Start a server; gives its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = subprocess.Popen([sys.executable, SERVER, str(port), str(items), str(period_s)])
     try:
-        return asyncio.run(listen(port, items, publishing_ms, seconds))
+        yield port
     finally:
         server.kill()
         server.wait()
 
 
-async def listen(port: int, items: int, publishing_ms: float, seconds: float) -> Handler:
-    """Count what comes after a warm-up."""
+async def connected(port: int) -> Client:
+    """Connect, as soon as the server listens."""
     client = Client(f"opc.tcp://127.0.0.1:{port}/")
     deadline = time.monotonic() + 30
     while True:
         try:
             await client.connect()
-            break
         except OSError:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.05)
+        else:
+            return client
+
+
+def written(seconds: float) -> float:
+    """Write many values at a time, and read them back; give writes a second."""
+    with serving(speak.WRITTEN, 3_600.0) as port:
+        return asyncio.run(write(port, seconds))
+
+
+async def write(port: int, seconds: float) -> float:
+    """Write for some seconds."""
+    client = await connected(port)
+    try:
+        space = await client.get_namespace_index("urn:bench")
+        nodes = [client.get_node(ua.NodeId(f"i{number}", space)) for number in range(speak.WRITTEN)]
+        began, count = time.monotonic(), 0
+        while time.monotonic() - began < seconds:
+            values = [float(count + number) for number in range(len(nodes))]
+            await client.write_values(nodes, [ua.DataValue(ua.Variant(value)) for value in values])
+            if await client.read_values(nodes) != values:
+                raise RuntimeError("other values are read than were written")
+            count += len(nodes)
+        return count / (time.monotonic() - began)
+    finally:
+        await client.disconnect()
+
+
+async def listen(port: int, items: int, publishing_ms: float, seconds: float) -> Handler:
+    """Count what comes after a warm-up."""
+    client = await connected(port)
     try:
         handler = Handler()
         space = await client.get_namespace_index("urn:bench")

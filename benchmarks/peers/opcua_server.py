@@ -17,6 +17,7 @@ from asyncua import Server, ua
 
 NAMESPACE = "urn:bench"
 IN_FOLDER = 100
+WRITABLE = 200
 AT_ONCE = 500
 """Items set without a pause."""
 
@@ -33,6 +34,8 @@ async def serve(port: int, count: int, period_s: float) -> None:
         if number % IN_FOLDER == 0:  # to add to a node takes asyncua a look at all that it has
             folder = await server.nodes.objects.add_folder(ua.NodeId(f"f{number}", space), f"f{number}")
         nodes.append(await folder.add_variable(ua.NodeId(f"i{number}", space), f"i{number}", 0.0))
+        if number < WRITABLE:
+            await nodes[-1].set_writable()
     async with server:
         due = time.monotonic()
         value = 0.0

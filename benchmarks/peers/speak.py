@@ -37,6 +37,10 @@ def delays(work: str, what: str, figures: Iterable[float], unit: str = "ms", tai
     return rows
 
 
+WRITTEN = 200
+WRITES = f"OPC UA, {WRITTEN} writes at a time, each read back"
+
+
 class Heard:
     """What a client heard: how long each value was under way, ms, in order; and how busy it was, cores."""
 

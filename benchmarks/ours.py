@@ -34,7 +34,10 @@ FLOOR = "floor: bare pyzmq, msgpack, numpy"
 HOT = '[alarm.hot]\ntag = "bench.t000000"\ntype = "HI"\nlimit = 50.0\ntext = "Hot."\n'
 SERVER = Path(__file__).parent / "peers" / "opcua_server.py"
 LINK = '[opcua.plc]\nurl = "opc.tcp://127.0.0.1:{port}/"\npublish_interval_s = {publish}\nsample_interval_s = 0.0\n'
-ITEM = '[tag."plc.i{number}"]\ntype = "float"\nlog = false\nwritable = {writable}\nsource = "opcua/plc"\nnode = "nsu=urn:bench;s=i{number}"\n'
+ITEM = (
+    '[tag."plc.i{number}"]\ntype = "float"\nlog = false\nwritable = {writable}\nsource = "opcua/plc"\n'
+    'node = "nsu=urn:bench;s=i{number}"\n'
+)
 
 Rows = list[dict[str, Any]]
 

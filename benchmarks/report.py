@@ -10,10 +10,12 @@ from typing import Any
 
 from benchmarks import environments
 from benchmarks.plots import Bar, bars, lines, number
-from benchmarks.results import Figure, Fit, Point, Results, Scaling, load
+from benchmarks.results import Figure, Fit, Point, Profiles, Results, Scaling, load
 from tagwerk.runtime.bench.rows import described
 
 OURS = "tagwerk"
+LESSONS = Path(__file__).with_name("lessons.md")
+"""What was learnt from the profiles, in words: the one part of the document that is written by hand."""
 KEEPS = 'append journal before the acknowledgement, fdatasync once a second (`journal.sync = "interval"`)'
 HEAD = """# Benchmarks
 
@@ -59,6 +61,9 @@ def write(target: Path) -> None:
         parts += [_conditions(peers), *_comparison(peers, folder), _promises(peers), METHOD]
     if studied is not None:
         parts += _scaling(studied, folder)
+    profiles = load(target, "profiles", Profiles)
+    if profiles is not None:
+        parts += _profiles(profiles)
     document(target).write_text("\n".join(parts), encoding="utf-8")
 
 
@@ -242,6 +247,27 @@ def fit_in_words(fit: Fit) -> str:
         "10^-12 s for each view "
         "times tag: near 0 if the cost grows only with what is delivered."
     )
+
+
+# --- where the time goes ----------------------------------------------------------------------------------------------
+
+
+def _profiles(profiles: Profiles) -> list[str]:
+    return [
+        "## Where a shard's time goes\n",
+        f"Measured on {profiles.when}: {described(profiles.machine)}. Per cent of the time in which the shard's own "
+        "thread works, by py-spy (`python -m benchmarks.profile`).\n",
+        shares_table(profiles),
+        LESSONS.read_text(encoding="utf-8"),
+    ]
+
+
+def shares_table(profiles: Profiles) -> str:
+    """Make a table: a row a part of the work, a column a kind of work."""
+    parts = dict.fromkeys(part for one in profiles.found for part in one.shares)
+    rows = [(part, *(f"{one.shares.get(part, 0.0):.0f} %" for one in profiles.found)) for part in parts]
+    rows.append(("processor time a message, us", *(number(one.us) if one.us else "-" for one in profiles.found)))
+    return _table(("", *(one.work for one in profiles.found)), rows)
 
 
 # --- markdown ---------------------------------------------------------------------------------------------------------

@@ -112,6 +112,28 @@ class Fit(msgspec.Struct, frozen=True):
     r2: float
 
 
+class Shares(msgspec.Struct, frozen=True):
+    """Where a shard's time goes at one kind of work.
+
+    Args:
+        work: Which.
+        us: Its processor time a message, us; 0: not known.
+        shares: Part of the work -> per cent.
+    """
+
+    work: str
+    us: float
+    shares: dict[str, float]
+
+
+class Profiles(msgspec.Struct, frozen=True):
+    """All of them."""
+
+    machine: dict[str, Any]
+    when: str
+    found: list[Shares]
+
+
 class Scaling(msgspec.Struct, frozen=True):
     """The whole study."""
 

@@ -188,12 +188,13 @@ class PositionMark(Record, frozen=True):
 class ReadJournal(Message, frozen=True):
     """From a durable consumer to a shard: records after this place (None: from the first).
 
-    Answered by `JournalPage`.
+    Answered by `JournalPage`. `skip`: no record is wanted; the page is empty, and its position the last there is.
     """
 
     consumer: str
     after: PositionMark | None
     limit_bytes: int = 1 << 20
+    skip: bool = False
 
 
 class JournalPage(Message, frozen=True):

@@ -101,6 +101,8 @@ class DurableReader:
             consumer has died of them. It commits data, events and `page.position` together, then calls `taken`. It
             may raise `NotTaken`.
         min_interval_s: At least so long between two pulls that found the end: lets commits be grouped.
+        wanted: False if it needs none of this shard's records: its place goes on all the same, so that the shard may
+            let go of them.
     """
 
     def __init__(
@@ -110,8 +112,11 @@ class DurableReader:
         after: PositionMark | None,
         on_page: OnPage,
         min_interval_s: float = 0.0,
+        *,
+        wanted: bool = True,
     ) -> None:
         self.shard = shard
+        self._wanted = wanted
         self.after = after
         self.live = False
         """True once the end was reached: what comes then is not replay."""
@@ -171,7 +176,7 @@ class DurableReader:
         self._asking = True
         self._again = False
         limit_bytes = 1 if self._stumbles.careful(self.after) else PAGE_BYTES  # a page has one record at least
-        question = ReadJournal(self._actor.name, self.after, limit_bytes)
+        question = ReadJournal(self._actor.name, self.after, limit_bytes, not self._wanted)
         self._actor.ask(self.shard, question, self._answered, 10.0)
 
     def _answered(self, outcome: Outcome) -> None:

@@ -69,13 +69,19 @@ def journal_page(shard: Cvt, message: ReadJournal) -> JournalPage:
     except OSError as error:
         why = f"the journal cannot note its consumer {message.consumer}: {error.strerror}"
         raise Refused("NotActive", why) from error
+    if message.skip:
+        shard.feed.arm_bell()
+        return JournalPage(_mark_of(shard.journal.position), (), True, shard.recorder.promise())
     after = None if message.after is None else position_of(message.after)
     page = shard.journal.read(after, limit_bytes=max(1, min(message.limit_bytes, PAGE_LIMIT_BYTES)))
     if page.at_end:
         shard.feed.arm_bell()
     hole = None if page.hole is None else (page.hole.start.n, page.hole.end.n)
-    mark = PositionMark(page.position.journal, page.position.incarnation, page.position.n)
-    return JournalPage(mark, tuple(page.records), page.at_end, shard.recorder.promise(), hole)
+    return JournalPage(_mark_of(page.position), tuple(page.records), page.at_end, shard.recorder.promise(), hole)
+
+
+def _mark_of(position: Position) -> PositionMark:
+    return PositionMark(position.journal, position.incarnation, position.n)
 
 
 def position_of(mark: PositionMark) -> Position:

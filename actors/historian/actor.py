@@ -16,7 +16,7 @@ from tagwerk.protocols.history import GetHistorianState, GetHistory, GetTable, G
 from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.tags import PositionMark
 from tagwerk.runtime.actor import Actor, Later
-from tagwerk.runtime.durable import Aside, DurableReader, NotTaken, hole_words
+from tagwerk.runtime.durable import IDLE_S, Aside, DurableReader, NotTaken, hole_words
 from tagwerk.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ class _Reader(DurableReader):
 
     def __init__(self, historian: Historian, shard: str, after: PositionMark | None) -> None:
         self._historian = historian
-        super().__init__(historian, shard, after, partial(historian.take, shard), COMMIT_S)
+        tags = historian.definitions.tags
+        wanted = bool((tags.logged & (tags.shards == int(shard.partition("/")[2]))).any())
+        super().__init__(
+            historian, shard, after, partial(historian.take, shard), COMMIT_S if wanted else IDLE_S, wanted=wanted
+        )
 
     def _pull(self) -> None:
         if not self._historian.disk_full:

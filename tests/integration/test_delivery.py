@@ -1097,6 +1097,24 @@ class TestFeed:
 
 
 class TestJournalPages:
+    def test_who_wants_no_record_gets_none_and_holds_none(self, rig: Rig) -> None:
+        shard = rig.shard()
+        client = rig.client()
+        held = self.pages(rig, client, None).position
+        shard.own([make(ValueType.FLOAT, [TEMP], [1.0], rig.clock.now_ns())])
+        shard.on_flush()
+        client.outcomes.clear()
+        client.ask(ReadJournal("history/0", held, skip=True), SHARD)
+        rig.until(lambda: client.outcomes)
+        page = client.outcomes[0]
+        assert isinstance(page, JournalPage)
+        assert page.records == ()
+        assert page.at_end
+        assert page.hole is None
+        assert page.position.n > held.n
+        assert self.pages(rig, client, page.position).records == ()  # it is the end
+        assert len(self.pages(rig, client, held).records) == page.position.n - held.n
+
     def pages(self, rig: Rig, client: Client, after: PositionMark | None) -> JournalPage:
         client.outcomes.clear()
         client.ask(ReadJournal("history/0", after), SHARD)

@@ -153,7 +153,7 @@ def _publish_in_a_loop(task: Flow) -> tuple[float, float]:
     for number in range(1, task.messages + 1):
         if task.rate_hz:
             sleep_until(start + number / task.rate_hz)
-        while publisher.pending >= min(task.window, LINK_WINDOW):
+        while publisher.pending >= min(task.window, LINK_WINDOW // 2):
             loop.reactor.step(IDLE_NS)
         publisher.publish(templates[number % len(templates)].at(time.time_ns()))
         loop.reactor.step(0)

@@ -11,6 +11,8 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from tagwerk.protocols.errors import (
     MailboxFull,
     NotSent,
@@ -52,11 +54,10 @@ class _Outgoing:
     """Its sender knows already what became of it."""
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, frozen=True):
     peer: str
     then: Callable[[Outcome], None]
-    timer: Timer | None = None
+    until_ns: int
 
 
 class _PeerLink:
@@ -111,7 +112,7 @@ class Peers:
         """
         token = self._next_token
         self._next_token += 1
-        waiting = _Waiting(to, then)
+        waiting = _Waiting(to, then, self._clock.mono_ns() + int(timeout_s * SECOND_NS))
         try:
             # Sent before it waits: a peer found restarted here ends what waits for its predecessor, not this.
             self._send(to, message, Kind.ASK, token, timeout_s)
@@ -123,7 +124,6 @@ class Peers:
             self._reactor.after(0, lambda: then(failed))
             return
         self._waiting[token] = waiting
-        waiting.timer = self._reactor.after(timeout_s, lambda: self._expire(token))
 
     def _send(self, to: str, message: Message, kind: Kind, token: int, timeout_s: float) -> None:
         link = self._link(to)
@@ -227,17 +227,18 @@ class Peers:
 
     def _finish(self, token: int, outcome: Outcome, *, later: bool = False) -> None:
         waiting = self._waiting.pop(token)
-        if waiting.timer is not None:
-            waiting.timer.cancel()
         if later:
             self._reactor.after(0, partial(waiting.then, outcome))
         else:
             waiting.then(outcome)
 
-    def _expire(self, token: int) -> None:
-        waiting = self._waiting.get(token)
-        if waiting is None:
-            return
+    def _expire(self) -> None:
+        now_ns = self._clock.mono_ns()
+        for token in [token for token, waiting in self._waiting.items() if waiting.until_ns <= now_ns]:
+            if token in self._waiting:  # what an asker does may end others
+                self._give_up(token, self._waiting[token])
+
+    def _give_up(self, token: int, waiting: _Waiting) -> None:
         link = self._links.get(waiting.peer)
         unsent = link is not None and next((out for out in link.window.unsent() if out.token == token), None)
         if unsent:
@@ -247,7 +248,7 @@ class Peers:
             self._finish(token, Timeout(f"{waiting.peer} did not answer in time"))
 
     def _look_after(self) -> None:
-        """While something is out: are the peers still those that we spoke to?"""
+        """While something is out: are the peers still those that we spoke to, and is anybody's time over?"""
         busy = bool(self._waiting)
         for link in list(self._links.values()):
             if not len(link.window) and not any(w.peer == link.name for w in self._waiting.values()):
@@ -258,6 +259,7 @@ class Peers:
                 self._lost(link)
             else:
                 self._flush(link)
+        self._expire()
         if not busy and self._poll is not None:
             self._poll.cancel()
             self._poll = None

@@ -55,13 +55,15 @@ def many_items(
     """Make rows of many OPC UA items: values a second, their delay at the end and at the start, and the load."""
     work = f"OPC UA, {items:,} items each {1e3 * period_s:,.0f} ms"
     third = max(1, len(delays_ms) // 3)
-    first, last = delays_ms[:third] or [float("nan")], delays_ms[-third:] or [float("nan")]
-    return [
+    rows = [
         row(work, what, len(delays_ms) / seconds, "values/s"),
-        row(f"{work}: delay in the last third, p50", what, statistics.median(last), "ms"),
-        row(f"{work}: delay in the first third, p50", what, statistics.median(first), "ms"),
         row(f"{work}: processor of the client", what, 100.0 * busy, "% of a core"),
     ]
+    if delays_ms:
+        first, last = statistics.median(delays_ms[:third]), statistics.median(delays_ms[-third:])
+        rows.append(row(f"{work}: delay in the first third, p50", what, first, "ms"))
+        rows.append(row(f"{work}: delay in the last third, p50", what, last, "ms"))
+    return rows
 
 
 def tell(rows: list[dict[str, Any]]) -> None:

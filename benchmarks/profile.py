@@ -110,7 +110,7 @@ def _during(work: Callable[[], Any], spy: str, pid: int, task: Task) -> tuple[li
 
 
 def shares_of(stacks: list[str]) -> dict[str, float]:
-    """Sort stacks (frames from the outside in, divided by semicolons, then how often) by parts; per cent of the work."""
+    """Sort stacks (frames from the outside in, divided by semicolons, then how often) by parts; per cent."""
     counts: Counter[str] = Counter()
     for line in stacks:
         frames, _, count = line.rpartition(" ")

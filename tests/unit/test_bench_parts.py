@@ -20,6 +20,7 @@ sys.path.append(str(ROOT))
 from benchmarks import environments, report  # noqa: E402
 from benchmarks.peers import speak  # noqa: E402
 from benchmarks.plots import Bar, bars, lines  # noqa: E402
+from benchmarks.profile import shares_of  # noqa: E402
 from benchmarks.results import Figure, Point, Results, Scaling, load, path_of, save, summed  # noqa: E402
 from benchmarks.scaling import crowd_of, disjoint, fitted  # noqa: E402
 
@@ -178,3 +179,15 @@ def test_a_peer_without_its_server_says_what_is_missing(monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", "")
     assert "redis-server is not on the PATH" in environments.ALL["redis"].missing()
     assert environments.ALL["pyro"].missing() == ""
+
+
+def test_a_profile_is_sorted_by_parts_and_waiting_is_left_out() -> None:
+    stacks = [
+        "loop (pykka/_actor.py:1);get (runtime/mailbox.py:2);ZmqTransport.wait (tagwerk/runtime/transport.py:3) 90",
+        "loop (pykka/_actor.py:1);take (tagwerk/actors/cvt/taking.py:5);reduce (numpy/core.py:1) 6",
+        "loop (pykka/_actor.py:1);get (runtime/mailbox.py:2);send (tagwerk/runtime/transport.py:4) 3",
+        "somewhere else (else.py:1) 1",
+        "run (threading.py:1);_worker (concurrent/futures/thread.py:81) 500",
+    ]
+    assert shares_of(stacks) == {"judge and apply": 60.0, "ZeroMQ: send, receive, look": 30.0, "the rest": 10.0}
+    assert shares_of([]) == {}

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def look(spy: str, say: Say) -> Profiles:
         for name, task in CASES.items():
             say(name)
             at_home = msgspec.structs.replace(task, home=str(plant.home))
-            stacks, us = _during(lambda at_home=at_home: measured(at_home), spy, plant.pid("cvt/0"), task)
+            stacks, us = _during(partial(measured, at_home), spy, plant.pid("cvt/0"), task)
             found.append(Shares(name, us, shares_of(stacks)))
     return Profiles(machine(), time.strftime("%Y-%m-%d", time.gmtime()), found)
 

@@ -6,23 +6,32 @@ all processes of a host share the pages.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final, overload
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 
 import msgspec
 import numpy as np
+from msgspec.structs import astuple
 
 from tagwerk.protocols.samples import TYPE_NAMES
-from tagwerk.protocols.tag_names import TagNames, sorted_rows
+from tagwerk.protocols.tag_names import NameColumn, TagNames, sorted_rows
 from tagwerk.protocols.tags import TagDef
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_Fields: TypeAlias = dict[str, tuple[Any, ...]]
 _ROW: Final = msgspec.msgpack.Decoder(TagDef)
 _ENCODER: Final = msgspec.msgpack.Encoder()
+_CHUNK: Final = 500  # so few that the collector finds none of them alive, and has no reason to look at all there is
+_NOTHING: Final = tuple(
+    np.empty(0, kind) for kind in ("<u4", "<u2", "u1", "u1", "<f8", "<f8", "<f8", "?", "<u4", "<u8")
+)
+_MANY: Final = 16  # who asks for one name in so many is given a dict of all of them
+_REMEMBERED: Final = 1 << 16
 
 
 class Packed(msgspec.Struct, array_like=True, frozen=True):
@@ -62,41 +71,74 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
 
 
 def pack_tags(tags: Iterable[TagDef]) -> Packed:
-    """Put definitions into columns.
+    """Put definitions into columns, some at a time: of a million tags, no more are looked at at once.
 
     Args:
         tags: In the order of their handles.
     """
-    given = list(tags)
-    source_of = {name: place for place, name in enumerate(dict.fromkeys(["", *(tag.source for tag in given)]))}
-    rows = [_ENCODER.encode(tag) for tag in given]
-    names = [tag.name for tag in given]
-
-    def column(values: Iterable[Any], kind: str) -> memoryview:
-        return memoryview(np.array(list(values), kind).tobytes())
-
+    chunks: list[tuple[NDArray[Any], ...]] = []
+    sources: dict[str, int] = {"": 0}
+    names: list[str] = []
+    rows = bytearray()
+    left = iter(tags)
+    while given := tuple(islice(left, _CHUNK)):
+        encoded = [_ENCODER.encode(tag) for tag in given]
+        rows += b"".join(encoded)
+        fields: _Fields = dict(zip(TagDef.__struct_fields__, zip(*map(astuple, given), strict=True), strict=True))
+        names += fields["name"]
+        chunks.append((*_columns(given, fields, sources), np.fromiter(map(len, encoded), "<u8")))
+    whole = [np.concatenate(parts) for parts in zip(_NOTHING, *chunks, strict=True)]
+    handles, shards, types, logged, bands, hold_s, stale_after_s, places, defaults, sizes = whole
     return Packed(
-        column((tag.handle for tag in given), "<u4"),
-        column((tag.shard for tag in given), "<u2"),
-        column((TYPE_NAMES[tag.type] for tag in given), "u1"),
-        column((tag.log for tag in given), "u1"),
-        column((_band(tag) for tag in given), "<f8"),
-        column((tag.hold_s for tag in given), "<f8"),
-        column((np.nan if tag.stale_after_s is None else tag.stale_after_s for tag in given), "<f8"),
-        column((source_of[tag.source] for tag in given), "<u4"),
-        tuple(source_of),
-        column((place for place, tag in enumerate(given) if tag.default is not None), "<u4"),
+        _bytes(handles),
+        _bytes(shards),
+        _bytes(types),
+        _bytes(logged),
+        _bytes(bands),
+        _bytes(hold_s),
+        _bytes(stale_after_s),
+        _bytes(places),
+        tuple(sources),
+        _bytes(np.flatnonzero(defaults).astype("<u4")),
         memoryview("\n".join(names).encode()),
-        column(sorted_rows(names), "<u4"),
-        column(accumulate(len(row) for row in rows), "<u8"),
-        memoryview(b"".join(rows)),
+        _bytes(sorted_rows(names)),
+        _bytes(np.cumsum(sizes, dtype="<u8")),
+        memoryview(rows),
     )
+
+
+def _columns(tags: Sequence[TagDef], fields: _Fields, sources: dict[str, int]) -> tuple[NDArray[Any], ...]:
+    """What of each tag is the same size, as `Packed` has it; the last tells which have a default."""
+    for source in dict.fromkeys(fields["source"]):
+        sources.setdefault(source, len(sources))
+    banded = fields["deadband_pct"].count(None) < len(tags)
+    return (
+        np.array(fields["handle"], "<u4"),
+        np.array(fields["shard"], "<u2"),
+        np.fromiter(map(TYPE_NAMES.__getitem__, fields["type"]), "u1"),
+        np.array(fields["log"], "u1"),
+        np.array([_band(tag) for tag in tags] if banded else fields["deadband"], "<f8"),
+        np.array(fields["hold_s"], "<f8"),
+        np.array(fields["stale_after_s"], "<f8"),  # None becomes NaN
+        np.fromiter(map(sources.__getitem__, fields["source"]), "<u4"),
+        np.array([default is not None for default in fields["default"]], "?"),
+    )
+
+
+def _bytes(column: NDArray[Any]) -> memoryview:
+    return memoryview(column.tobytes())
 
 
 def _band(tag: TagDef) -> float:
     if tag.deadband_pct is not None and tag.low is not None and tag.high is not None:
         return max(tag.deadband, tag.deadband_pct / 100.0 * (tag.high - tag.low))
     return tag.deadband
+
+
+def _small(column: NDArray[Any]) -> NDArray[Any]:
+    """The same column; if all its rows are equal (as those of `hold_s` mostly are), no more than one is kept."""
+    same = np.ascontiguousarray(column).view(f"u{column.itemsize}")  # bit by bit: NaN is no number's equal
+    return np.broadcast_to(column[0], len(column)) if len(column) and (same == same[0]).all() else column
 
 
 class TagRows(Sequence[TagDef]):
@@ -118,7 +160,7 @@ class TagRows(Sequence[TagDef]):
         self.handles = self._column(packed.handles, "<u4")
         self.shards = self._column(packed.shards, "<u2")
         self.types = self._column(packed.types, "u1")
-        self.logged = self._column(packed.logged, "u1").astype(np.bool_)
+        self.logged = self._column(packed.logged, "?")
         self.bands = self._column(packed.bands, "<f8")
         self.hold_s = self._column(packed.hold_s, "<f8")
         self.stale_after_s = self._column(packed.stale_after_s, "<f8")
@@ -138,7 +180,7 @@ class TagRows(Sequence[TagDef]):
         column = np.frombuffer(data, kind)
         if len(column) != len(self._ends):
             raise ValueError(f"a column of {len(column)} rows beside one of {len(self._ends)}")
-        return column if self._picked is None else column[self._picked]
+        return column if self._picked is None else _small(column[self._picked])
 
     @property
     def packed(self) -> Packed:
@@ -146,10 +188,9 @@ class TagRows(Sequence[TagDef]):
         return self._packed
 
     @cached_property
-    def names(self) -> list[str]:
-        """The names, in order; decoded when somebody asks."""
-        names = bytes(self._packed.names).decode().split("\n") if len(self._ends) else []
-        return names if self._picked is None else [names[place] for place in self._picked.tolist()]
+    def names(self) -> NameColumn:
+        """The names, in order; each is decoded when somebody asks."""
+        return NameColumn(self._packed.names, len(self._ends), self._picked)
 
     @cached_property
     def _index(self) -> TagNames:
@@ -159,7 +200,18 @@ class TagRows(Sequence[TagDef]):
             row_of[self._picked] = np.arange(len(self))
             order = row_of[order]
             order = order[order >= 0]
-        return TagNames(lambda: self.names, order)
+        return TagNames(self.names, order)
+
+    def digest(self) -> str:
+        """Give the blake2b of all definitions, in hex: of their array in msgpack, 16 bytes."""
+        count = len(self._ends)
+        digest = hashlib.blake2b(_ENCODER.encode([None] * count)[: -count or None], digest_size=16)  # the array's head
+        digest.update(self._packed.rows)
+        return digest.hexdigest()
+
+    def row_of(self, name: str) -> int:
+        """Give the row of a name, or -1."""
+        return self._index.find(name)
 
     def mask_of(self, globs: Sequence[str]) -> NDArray[np.bool_]:
         """Tell which rows' names match any of the globs, bool (n,).
@@ -193,26 +245,33 @@ class TagRows(Sequence[TagDef]):
     def __getitem__(self, row: slice) -> tuple[TagDef, ...]: ...
     def __getitem__(self, row: int | slice) -> TagDef | tuple[TagDef, ...]:
         if isinstance(row, slice):
-            return tuple(self._decode(place) for place in range(*row.indices(len(self))))
+            return tuple(self._decoded(range(*row.indices(len(self)))))
         if not -len(self) <= row < len(self):
             raise IndexError(row)
         row %= len(self)
         made = self._made.get(row)
         if made is None:
-            made = self._made[row] = self._decode(row)
+            if len(self._made) >= _REMEMBERED:
+                self._made.clear()
+            (made,) = self._decoded(range(row, row + 1))
+            self._made[row] = made
         return made
 
     def __iter__(self) -> Iterator[TagDef]:
-        return (self._decode(row) for row in range(len(self)))
+        return self._decoded(range(len(self)))
 
-    def _decode(self, row: int) -> TagDef:
-        place = row if self._picked is None else int(self._picked[row])
-        start = int(self._ends[place - 1]) if place else 0
-        return _ROW.decode(self._packed.rows[start : int(self._ends[place])])
+    def _decoded(self, rows: range) -> Iterator[TagDef]:
+        data = self._packed.rows
+        for first in range(0, len(rows), _CHUNK):
+            places = np.array(rows[first : first + _CHUNK])
+            places = places if self._picked is None else self._picked[places]
+            starts = np.where(places > 0, self._ends[places - 1], 0).tolist()
+            for start, end in zip(starts, self._ends[places].tolist(), strict=True):
+                yield _ROW.decode(data[start:end])
 
 
 class ByName(Mapping[str, TagDef]):
-    """Tags by their names.
+    """Tags by their names. Found in the sorted names: no object a name, unless somebody asks for many at once.
 
     Args:
         tags: The rows.
@@ -220,13 +279,32 @@ class ByName(Mapping[str, TagDef]):
 
     def __init__(self, tags: TagRows) -> None:
         self._tags = tags
-        self._row_of = {name: row for row, name in enumerate(tags.names)}
+        self._row_of: dict[str, int] = {}  # what was asked for last; all of them from the first `rows_of` of many on
+
+    def rows_of(self, names: Sequence[str]) -> NDArray[np.intp]:
+        """Give the rows of many names, intp (n,), -1 where there is no such tag."""
+        if len(names) * _MANY > len(self._tags) > len(self._row_of):
+            self._row_of = {name: row for row, name in enumerate(self._tags.names)}
+        return np.fromiter(map(self._row, names), np.intp, len(names))
+
+    def _row(self, name: str) -> int:
+        row = self._row_of.get(name, -1)
+        if row < 0 and len(self._row_of) < len(self._tags):
+            row = self._tags.row_of(name)
+            if row >= 0:
+                if len(self._row_of) >= _REMEMBERED:
+                    self._row_of.clear()
+                self._row_of[name] = row
+        return row
 
     def __getitem__(self, name: str) -> TagDef:
-        return self._tags[self._row_of[name]]
+        row = self._row(name)
+        if row < 0:
+            raise KeyError(name)
+        return self._tags[row]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._row_of)
+        return iter(self._tags.names)
 
     def __len__(self) -> int:
-        return len(self._row_of)
+        return len(self._tags)

@@ -14,19 +14,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, final
 
+import numpy as np
+
 from tagwerk.protocols.alarms import AckAlarm, AlarmAcked, AlarmList, AlarmRow, GetAlarms
 from tagwerk.protocols.errors import ConfigError, Refused, RefusedCode, Unavailable
 from tagwerk.protocols.message import Message
 from tagwerk.protocols.names import glob_problem, is_glob
 from tagwerk.protocols.samples import Samples, TagValue
-from tagwerk.protocols.tags import Definitions, GetDefinitions, ReadTags, TagDef, TagStates, WriteTag
+from tagwerk.protocols.tags import ReadTags, TagDef, TagStates, WriteTag
 from tagwerk.runtime.attach_ask import Asker
+from tagwerk.runtime.attach_definitions import definitions_of
 from tagwerk.runtime.attach_engine import Engine, result_of, settle
 from tagwerk.runtime.attach_history import history_of
 from tagwerk.runtime.attach_publish import PublishQueue
 from tagwerk.runtime.attach_values import as_ns, batch_of, in_unit, nearest, written
 from tagwerk.runtime.attach_watch import TagWatch
-from tagwerk.runtime.definitions import DefinitionTable
 from tagwerk.runtime.home import Home
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Plant:
         self.user = _user()
         self.host = sockets.gethostname()
         try:
-            self._table = self._load_definitions()
+            self._table = definitions_of(self._asker, home)
         except BaseException:
             self._engine.stop()
             raise
@@ -93,14 +95,6 @@ class Plant:
         return self.ask(actor, message, timeout_s)
 
     # --- definitions -------------------------------------------------------------------------------------------------
-
-    def _load_definitions(self) -> DefinitionTable:
-        tags: list[TagDef] = []
-        while True:
-            page = self.query("plant/0", GetDefinitions(len(tags)), Definitions)
-            tags.extend(page.tags)
-            if len(tags) >= page.total or not page.tags:
-                return DefinitionTable(page.revision, tags)
 
     def definition(self, tag: str) -> TagDef:
         """The definition of a tag.
@@ -188,10 +182,14 @@ class Plant:
             Refused: An unknown tag, tags of different types, or values of another type.
         """
         count = len(values)
-        every = [names] * count if isinstance(names, str) else list(names)
-        definitions = {name: self.definition(name) for name in dict.fromkeys(every)}
+        every = [names] if isinstance(names, str) else list(names)
+        rows = self._table.by_name.rows_of(every)
+        for place in np.flatnonzero(rows < 0)[:1].tolist():
+            self.definition(every[place])  # says that there is none
+        if isinstance(names, str):
+            rows = np.repeat(rows, count)
         now = self._engine.clock.now_ns() if times is None else times
-        return replace(batch_of([definitions[name] for name in every], values, now, quality), catalog=self._table)
+        return replace(batch_of(self._table.tags, rows, values, now, quality), catalog=self._table)
 
     def publish(self, samples: Samples, *, timeout_s: float | None = None, backfill: bool = False) -> None:
         """Publish measured values that this process owns; returns when they are in the shards' journals.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +15,13 @@ from tagwerk.protocols.samples import TYPE_NAMES, Samples, TagValue, ValueType, 
 from tagwerk.protocols.tags import TagDef, TagWritten, WriteNotSent, WriteUnknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from datetime import datetime
 
+    from numpy.typing import NDArray
+
     from tagwerk.protocols.message import Message
+    from tagwerk.protocols.tag_rows import TagRows
 
 
 def written(tag: TagDef, reply: Message) -> TagValue:
@@ -57,24 +61,32 @@ def in_unit(tag: TagDef, value: float | int | bool | str, unit: str | None) -> f
         raise Refused(error.code, f"{tag.name} is in {tag.unit}: {error.message}", tag.name) from error
 
 
-def batch_of(tags: Sequence[TagDef], values: Any, times: Any, quality: Any) -> Samples:
+def batch_of(tags: TagRows, rows: NDArray[np.intp], values: Any, times: Any, quality: Any) -> Samples:
     """A batch of these tags' type; None among values of floats is NaN.
+
+    Args:
+        tags: All that there are.
+        rows: Which of them, intp (n,).
+        values: (n,) of the tags' type.
+        times: UTC, ns since 1970, (n,) or one for all.
+        quality: StatusCodes, (n,) or one for all; None: Good.
 
     Raises:
         Refused: The tags are of different types, or the values of another one.
     """
-    kinds = {tag.type for tag in tags}
-    if len(kinds) > 1:
-        text = f"the tags are of different types ({', '.join(sorted(kinds))}): one batch a type"
-        raise Refused(RefusedCode.WRONG_TYPE, text, tags[0].name)
-    kind = TYPE_NAMES[kinds.pop()] if kinds else ValueType.FLOAT
+    types = np.unique(tags.types[rows]).tolist()
+    first = tags.names[int(rows[0])] if len(rows) else ""
+    if len(types) > 1:
+        known = ", ".join(sorted(name for name, kind in TYPE_NAMES.items() if kind in types))
+        raise Refused(RefusedCode.WRONG_TYPE, f"the tags are of different types ({known}): one batch a type", first)
+    kind = ValueType(types[0]) if types else ValueType.FLOAT
     given = [math.nan if value is None else value for value in values] if _has_none(kind, values) else values
     try:
-        batch = make(kind, [tag.handle for tag in tags], given, times, quality)
+        batch = make(kind, tags.handles[rows], given, times, quality)
         batch.tags.flags.writeable = False  # so that it need not be looked up again when it is published again
         return batch
     except (ValueError, TypeError, OverflowError) as error:
-        raise Refused(RefusedCode.WRONG_TYPE, f"{tags[0].name if tags else ''}: {error}") from error
+        raise Refused(RefusedCode.WRONG_TYPE, f"{first}: {error}") from error
 
 
 def _has_none(kind: ValueType, values: Any) -> bool:
@@ -112,5 +124,5 @@ def _filled(kind: ValueType, batch: Samples) -> Samples:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """The name that looks most like this one, or ""."""
-    near = difflib.get_close_matches(name, list(names)[:20_000], 1)
+    near = difflib.get_close_matches(name, islice(names, 20_000), 1)
     return near[0] if near else ""

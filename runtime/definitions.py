@@ -47,16 +47,26 @@ class DefinitionTable:
     def __init__(self, revision: int, tags: TagRows | Iterable[TagDef]) -> None:
         self.revision = revision
         self.tags = tags if isinstance(tags, TagRows) else TagRows.of(tags)
+
+    @cached_property
+    def _rows(self) -> NDArray[np.int32]:
+        """The row of each handle. Made when somebody asks: a shard knows its own rows, and asks for none."""
         handles = self.tags.handles
-        size = int(handles.max(initial=0)) + 1
-        self._rows: NDArray[np.int32] = np.full(size, NO_ROW, np.int32)
-        self._rows[handles] = np.arange(len(handles))
-        self._shards: NDArray[np.uint16] = np.full(size, NO_SHARD, np.uint16)
-        self._shards[handles] = self.tags.shards
+        rows: NDArray[np.int32] = np.full(int(handles.max(initial=0)) + 1, NO_ROW, np.int32)
+        rows[handles] = np.arange(len(handles))
+        return rows
+
+    @cached_property
+    def _shards(self) -> NDArray[np.uint16]:
+        """The shard of each handle. Made when somebody asks, as most actors publish nothing."""
+        handles = self.tags.handles
+        shards: NDArray[np.uint16] = np.full(int(handles.max(initial=0)) + 1, NO_SHARD, np.uint16)
+        shards[handles] = self.tags.shards
+        return shards
 
     @cached_property
     def by_name(self) -> ByName:
-        """The tags by their names; made when somebody asks, because a shard that comes back has no time for it."""
+        """The tags by their names."""
         return ByName(self.tags)
 
     def shard_of(self, handles: NDArray[np.uint32]) -> NDArray[np.integer[Any]]:

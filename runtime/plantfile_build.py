@@ -8,9 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
+import numpy as np
+
 from tagwerk.protocols.names import actor_name_problem, name_problem
 from tagwerk.runtime import plantfile_rules as rules
 from tagwerk.runtime import plantfile_tables as forms
+from tagwerk.runtime.memory import give_back
+from tagwerk.runtime.plantfile_columns import TagColumns
 from tagwerk.runtime.plantfile_findings import Findings
 from tagwerk.runtime.plantfile_links import check_alarms, check_nodes, check_sources
 from tagwerk.runtime.plantfile_models import AlarmConfig, OpcuaConfig, PlantFile, TagConfig
@@ -62,6 +66,9 @@ def build_plant(path: Path, findings: Findings) -> PlantFile:
         warnings=tuple(_warnings(tags, opcua, findings)),
     )
     check_nodes(nodes, result.actors(), findings)
+    if not findings.errors:
+        tags.seal()
+        give_back()
     return result
 
 
@@ -117,12 +124,14 @@ def _in_area(alarm: AlarmConfig, tags: Mapping[str, TagConfig]) -> AlarmConfig:
     return alarm.model_copy(update={"area": tag.area}) if tag and tag.area and not alarm.area else alarm
 
 
-def _warnings(tags: Mapping[str, TagConfig], links: Mapping[str, OpcuaConfig], findings: Findings) -> Iterator[str]:
+def _warnings(tags: TagColumns, links: Mapping[str, OpcuaConfig], findings: Findings) -> Iterator[str]:
     risk = "by a namespace index (ns=), which may change when the server restarts; nsu=URI is safe"
-    if moving := [tag.name for tag in tags.values() if moves(tag.node)]:
-        yield f"{len(moving)} tags name their node {risk}; first {moving[0]} in {findings.place(('tag', moving[0]))}"
+    if moving := [row for row in np.flatnonzero(tags.with_node()).tolist() if moves(tags.node(row))]:
+        first = tags.name(moving[0])
+        yield f"{len(moving)} tags name their node {risk}; first {first} in {findings.place(('tag', first))}"
     for name, link in links.items():
         if moves(link.watchdog):
             yield f"opcua.{name}.watchdog names its node {risk}"
-    if acid := [tag.name for tag in tags.values() if tag.unit == "pH"]:
-        yield f'the unit "pH" of {acid[0]} reads as picohenry; a pH value has no unit: leave it out'
+    acid = np.flatnonzero(tags.which(lambda tag: tag.unit == "pH"))
+    if len(acid):
+        yield f'the unit "pH" of {tags.name(int(acid[0]))} reads as picohenry; a pH value has no unit: leave it out'

@@ -23,13 +23,10 @@ _FLAGS: Final = MappingProxyType({"true": True, "1": True, "yes": True, "false":
 
 @dataclass(frozen=True, slots=True)
 class CsvRow:
-    """One row: its line in the file, its name, its keys (empty cells are left out), and its cells as written."""
+    """One row: its name, and its keys (empty cells are left out)."""
 
-    line: int
     name: str
     table: dict[str, Any]
-    header: list[str]
-    cells: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +38,50 @@ class CsvProblem:
     fatal: bool = True
 
 
-def read_rows(path: Path) -> Iterator[CsvRow | CsvProblem]:
-    """Give the rows of a CSV file of tags, and what is wrong with its form. Empty lines are skipped."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            yield from _rows(stream)
-    except OSError as error:
-        message = f"the file cannot be read: {error.strerror}"
-        yield CsvProblem(None, Problem((), message, path.name, "a readable CSV file"))
-    except UnicodeDecodeError as error:
-        yield CsvProblem(None, Problem((), f"the file is not UTF-8: {error.reason}", path.name, "UTF-8 text"))
+class CsvSheet:
+    """A CSV file of tags.
 
+    Args:
+        path: Of the file.
 
-def _rows(stream: Iterator[str]) -> Iterator[CsvRow | CsvProblem]:
-    reader = csv.reader(stream, strict=True)
-    line = 1
-    try:
-        header = [cell.strip() for cell in next(reader, [])]
-        problems = list(_header_problems(header))
-        yield from problems
-        if any(problem.fatal for problem in problems):
-            return
-        line = reader.line_num + 1
-        for cells in reader:
-            if cells:
-                yield _row(line, header, cells)
-            line = reader.line_num + 1  # a quoted cell may span lines: a row stands where it begins
-    except csv.Error as error:
-        yield CsvProblem(
-            line, Problem((), f"the row cannot be read: {error}", None, "comma-separated values (RFC 4180)")
-        )
+    Attributes:
+        header: Its columns, once the first row was given.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.header: list[str] = []
+
+    def rows(self) -> Iterator[tuple[int, list[str]] | CsvProblem]:
+        """Give the line and the cells of each row, and what is wrong with the form of the file; no empty lines."""
+        path = self._path
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as stream:
+                yield from self._rows(stream)
+        except OSError as error:
+            message = f"the file cannot be read: {error.strerror}"
+            yield CsvProblem(None, Problem((), message, path.name, "a readable CSV file"))
+        except UnicodeDecodeError as error:
+            yield CsvProblem(None, Problem((), f"the file is not UTF-8: {error.reason}", path.name, "UTF-8 text"))
+
+    def _rows(self, stream: Iterator[str]) -> Iterator[tuple[int, list[str]] | CsvProblem]:
+        reader = csv.reader(stream, strict=True)
+        line = 1
+        try:
+            self.header = [cell.strip() for cell in next(reader, [])]
+            problems = list(_header_problems(self.header))
+            yield from problems
+            if any(problem.fatal for problem in problems):
+                return
+            line = reader.line_num + 1
+            for cells in reader:
+                if cells:
+                    yield line, cells
+                line = reader.line_num + 1  # a quoted cell may span lines: a row stands where it begins
+        except csv.Error as error:
+            yield CsvProblem(
+                line, Problem((), f"the row cannot be read: {error}", None, "comma-separated values (RFC 4180)")
+            )
 
 
 def _header_problems(header: list[str]) -> Iterator[CsvProblem]:
@@ -84,7 +95,8 @@ def _header_problems(header: list[str]) -> Iterator[CsvProblem]:
             yield CsvProblem(1, Problem((column,), "the column is there more than once", column, "each column once"))
 
 
-def _row(line: int, header: list[str], cells: list[str]) -> CsvRow | CsvProblem:
+def read_row(line: int, header: list[str], cells: list[str]) -> CsvRow | CsvProblem:
+    """Give a row as the keys of a tag, or what is wrong with its form."""
     if len(cells) != len(header):
         expected = f"{len(header)} cells, as in the header (a text with a comma needs quotes)"
         return CsvProblem(line, Problem((), f"the row has {len(cells)} cells", ",".join(cells), expected))
@@ -95,7 +107,7 @@ def _row(line: int, header: list[str], cells: list[str]) -> CsvRow | CsvProblem:
             table[key] = read(text) if read else text
     if "default" in table:
         table["default"] = _default(table["default"], table.get("type", "float"))
-    return CsvRow(line, table.pop("name", ""), table, header, cells)
+    return CsvRow(table.pop("name", ""), table)
 
 
 def _number(text: str) -> float | str:

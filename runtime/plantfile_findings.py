@@ -35,6 +35,7 @@ class Findings:
         file: The plant file, as the user named it.
         lines: Where its keys stand.
         tables: What stands in it.
+        row_of: Where the row of a tag stands, if it comes from a CSV file.
     """
 
     file: str
@@ -42,7 +43,7 @@ class Findings:
     tables: Mapping[str, Any]
     errors: list[ConfigError] = field(default_factory=list[ConfigError])
     warnings: list[str] = field(default_factory=list[str])
-    rows: dict[str, CsvPlace] = field(default_factory=dict[str, CsvPlace])  # tags that come from CSV files
+    row_of: Callable[[str], CsvPlace | None] = lambda _: None
     bad: dict[KeyPath, frozenset[str]] = field(default_factory=dict[KeyPath, frozenset[str]])  # table -> its wrong keys
 
     def fill(
@@ -75,7 +76,7 @@ class Findings:
 
     def note(self, table: KeyPath, problem: Problem) -> None:
         """Note a problem of one table, whatever else is wrong there."""
-        if table[:1] == ("tag",) and (place := self.rows.get(table[-1])):
+        if table[:1] == ("tag",) and (place := self.row_of(table[-1])):
             self.note_row(place, problem)
             return
         path = table + problem.path
@@ -113,7 +114,7 @@ class Findings:
 
     def place(self, table: KeyPath) -> str:
         """Say where a table stands, for a message about another."""
-        if table[:1] == ("tag",) and (place := self.rows.get(table[-1])):
+        if table[:1] == ("tag",) and (place := self.row_of(table[-1])):
             return f"{place.file} row {place.line}"
         line = self.lines.nearest(table)
         return self.file if line is None else f"{self.file} line {line}"

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Final
 
+import numpy as np
+
 from tagwerk.protocols.names import compile_globs, glob_problem
 from tagwerk.runtime.plantfile_actors import all_needs, circles
+from tagwerk.runtime.plantfile_columns import TagColumns
 from tagwerk.runtime.plantfile_findings import Findings
 from tagwerk.runtime.plantfile_models import AlarmConfig, NodeConfig, TagConfig
 from tagwerk.runtime.plantfile_syntax import node_id_problem
@@ -82,11 +85,12 @@ def _order_problems(
             yield high_name, Problem(("limit",), message, top, expected)
 
 
-def check_sources(tags: Mapping[str, TagConfig], links: Mapping[str, object], findings: Findings) -> None:
+def check_sources(tags: TagColumns, links: Mapping[str, object], findings: Findings) -> None:
     """Note tags of OPC UA links without a node, and nodes without a link."""
-    for tag in tags.values():
+    from_links = tags.which(lambda tag: tag.source.startswith("opcua/"))
+    for row in np.flatnonzero(from_links != tags.with_node()).tolist():
+        tag, from_link = tags.at(row), bool(from_links[row])
         table = ("tag", tag.name)
-        from_link = tag.source.startswith("opcua/")
         if from_link and not tag.node:
             expected = "the NodeId on the server, as in nsu=URI;s=NAME"
             findings.add(table, Problem(("node",), f"a tag of {tag.source} needs a node", None, expected, ("source",)))

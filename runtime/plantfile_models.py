@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from tagwerk.protocols.errors import LocalProtocolError
 from tagwerk.runtime.plantfile_actors import actor_names, all_needs, start_order
+from tagwerk.runtime.plantfile_columns import TagColumns
 
 # Strict, so that "5" is not a number and 1 is not true; a list of texts may come as a list.
 Text: TypeAlias = Annotated[str, Strict()]
@@ -232,13 +233,13 @@ class HistorySection(Section):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PlantFile:
-    """A plant file that is sound: what stands in it, defaults filled in. Dicts are in file order."""
+    """A plant file that is sound: what stands in it, defaults filled in. Mappings are in file order."""
 
     path: Path
     plant: PlantSection = dataclasses.field(default_factory=PlantSection)
     journal: JournalSection = dataclasses.field(default_factory=JournalSection)
     history: HistorySection = dataclasses.field(default_factory=HistorySection)
-    tags: dict[str, TagConfig] = dataclasses.field(default_factory=dict[str, TagConfig])
+    tags: TagColumns = dataclasses.field(default_factory=TagColumns)
     alarms: dict[str, AlarmConfig] = dataclasses.field(default_factory=dict[str, AlarmConfig])
     opcua: dict[str, OpcuaConfig] = dataclasses.field(default_factory=dict[str, OpcuaConfig])
     machines: dict[str, MachineConfig] = dataclasses.field(default_factory=dict[str, MachineConfig])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
 from tagwerk.protocols.names import name_problem
 from tagwerk.runtime import plantfile_tables as forms
-from tagwerk.runtime.plantfile_csv import CsvProblem, CsvRow, read_rows
+from tagwerk.runtime.plantfile_columns import TagColumns
+from tagwerk.runtime.plantfile_csv import CsvProblem, CsvRow, CsvSheet, read_row
 from tagwerk.runtime.plantfile_findings import CsvPlace, Findings
+from tagwerk.runtime.plantfile_known import KnownRows
 from tagwerk.runtime.plantfile_models import TagConfig
 from tagwerk.runtime.plantfile_rules import tag_problems
 from tagwerk.runtime.plantfile_syntax import normal_source
@@ -33,47 +37,84 @@ class TagReader:
     """
 
     def __init__(self, findings: Findings, links: Mapping[str, object], machines: Mapping[str, object]) -> None:
-        self.tags: dict[str, TagConfig] = {}
+        self.tags = TagColumns()
         self.complete = True
         self._findings = findings
         self._links = links
         self._machines = machines
         self._sources: dict[str, str | None] = {}
+        self._files: list[str] = []
+        self._starts: list[int] = []  # the first row of each file
+        self._lines = array("I")  # of the rows of all files
+        self._current: tuple[str, CsvPlace] | None = None
+        findings.row_of = self._place
 
     def read_tables(self, tables: Iterable[tuple[str, object]]) -> None:
-        """Take the tags of the TOML text: names and tables."""
+        """Take the tags of the TOML text: names and tables. To be called before `read_file`."""
         for name, table in tables:
             if problem := name_problem(name):
                 self._findings.note(("tag", name), Problem((), problem, name, NAME_FORM))
-            self.tags[name] = self._tag(name, table)
+            self.tags.add(self._tag(name, table))
 
     def read_file(self, path: Path) -> None:
         """Take the tags of a CSV file."""
-        file = str(path)
-        for row in read_rows(path):
-            if isinstance(row, CsvRow):
-                self._row(CsvPlace(file, row.line, row.header, row.cells), row)
+        self._files.append(str(path))
+        self._starts.append(len(self.tags))
+        sheet = CsvSheet(path)
+        known: KnownRows | None = None
+        for found in sheet.rows():
+            if isinstance(found, CsvProblem):
+                self._note_form(found)
                 continue
-            self.complete &= not row.fatal
-            self._note_form(file, row)
+            line, cells = found
+            known = known or KnownRows(sheet.header, self.tags)
+            if known.take(cells):
+                self._lines.append(line)
+            else:
+                self._look_closely(line, cells, known)
 
-    def _note_form(self, file: str, found: CsvProblem) -> None:
+    def _look_closely(self, line: int, cells: list[str], known: KnownRows) -> None:
+        """Take a row that is wrong, or unlike all before it."""
+        row = read_row(line, known.header, cells)
+        if isinstance(row, CsvProblem):
+            self._note_form(row)
+            return
+        errors = len(self._findings.errors)
+        number = self._row(CsvPlace(self._files[-1], line, known.header, cells), row)
+        if number is not None and len(self._findings.errors) == errors:
+            known.learn(cells, number)
+
+    def _note_form(self, found: CsvProblem) -> None:
+        self.complete &= not found.fatal
         if found.line is None:  # the file as a whole: it is the plant file that names it
             self._findings.note(("plant", "tag_files"), found.problem)
         else:
-            self._findings.note_row(CsvPlace(file, found.line), found.problem)
+            self._findings.note_row(CsvPlace(self._files[-1], found.line), found.problem)
 
-    def _row(self, place: CsvPlace, row: CsvRow) -> None:
+    def _row(self, place: CsvPlace, row: CsvRow) -> int | None:
         findings = self._findings
         if problem := name_problem(row.name):
             findings.note_row(place, Problem(("name",), problem, row.name, NAME_FORM))
-        if row.name in self.tags and row.name:
+        is_known = row.name in self.tags
+        if is_known and row.name:
             expected = f"each tag once; the first is in {findings.place(('tag', row.name))}"
             findings.note_row(place, Problem(("name",), "the tag is declared twice", row.name, expected))
-            return
-        findings.rows[row.name] = place
-        self.tags[row.name] = self._tag(row.name, row.table)
-        findings.rows[row.name] = CsvPlace(place.file, place.line)  # the cells of 100,000 rows would be 100 MB
+            return None
+        self._current = (row.name, place)
+        tag = self._tag(row.name, row.table)
+        self._current = None
+        if is_known:  # a row without a name is not the only one
+            return None
+        self._lines.append(place.line)
+        return self.tags.add(tag)
+
+    def _place(self, name: str) -> CsvPlace | None:
+        if self._current is not None and self._current[0] == name:
+            return self._current[1]
+        row = self.tags.row_of(name)
+        if row is None or not self._starts or row < self._starts[0]:
+            return None
+        return CsvPlace(self._files[bisect_right(self._starts, row) - 1], self._lines[row - self._starts[0]])
 
     def _tag(self, name: str, table: object) -> TagConfig:
         path = ("tag", name)

@@ -7,25 +7,25 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from tagwerk.actors.plant.logic import Place, place_tags
+from tagwerk.actors.plant.logic import place_tags
 from tagwerk.actors.plant.store import PlantStore
-from tagwerk.protocols.codec import pack
+from tagwerk.actors.plant.tags import PlantTags
 from tagwerk.protocols.errors import ConfigError, ConfigErrors
 from tagwerk.protocols.message import Message
 from tagwerk.protocols.plantwide import Event
-from tagwerk.protocols.tags import Definitions, GetDefinitions, TagDef
+from tagwerk.protocols.tag_rows import TagRows
+from tagwerk.protocols.tags import Definitions, GetDefinitions
 from tagwerk.runtime import definitions, inspection
 from tagwerk.runtime.actor import Actor, Later, Sender
 from tagwerk.runtime.definitions import DefinitionTable
 from tagwerk.runtime.inspection import PublishedTag
+from tagwerk.runtime.memory import give_back
 from tagwerk.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from tagwerk.runtime.plantfile_models import TagConfig
 
 PAGE_LIMIT: Final = 10_000
 INSPECTED: Final = "machines.json"
@@ -38,27 +38,32 @@ class PlantActor(Actor):
         """Settle handles and shards, publish, serve."""
         folder = self.context.home.actor_data(self.name)
         self._store = PlantStore(folder / "plant.db")
-        plant = self.context.plant
         with self.busy("looking at the machines' classes", 30):
             published = self._machine_tags(folder)
-        declared = [*plant.tags.values()]
-        types: dict[str, tuple[str, str]] = {tag.name: (tag.type, tag.unit) for tag in declared}
-        types |= {tag.name: (tag.type, tag.unit) for tag in published}
-        self._refuse_changes(types)
-        places, new = place_tags(types, self._store.places(), self._store.next_handle, plant.plant.shards)
-        self._store.keep(new, types)
-        tags = [_declared(tag, places[tag.name]) for tag in declared]
-        tags += [_published(tag, places[tag.name]) for tag in published if tag.name not in plant.tags]
-        tags.sort(key=lambda tag: tag.handle)
-        self._table = DefinitionTable(self._settle_revision(tags), tags)
-        definitions.store(self.context.home, self._table)
-        self.log.info("%d tags, revision %d", len(tags), self._table.revision)
+        self._publish(self._settle(PlantTags(self.context.plant.tags, published)))
+        give_back()
+        self._table = definitions.load(self.context.home)  # mapped: its pages are those that all others look at
+        self.log.info("%d tags, revision %d", len(self._table.tags), self._table.revision)
         self.ready()
 
-    def _settle_revision(self, tags: list[TagDef]) -> int:
+    def _settle(self, tags: PlantTags) -> TagRows:
+        """Give each tag its handle and shard, for life. What takes an object a tag is gone when this returns."""
+        names, types = tags.names(), tags.types()
+        rows = {name: row for row, name in enumerate(names)}
+        known = self._known(rows, types)
+        places = place_tags(rows, known, self._store.next_handle, self.context.plant.plant.shards)
+        changed = places.changed
+        columns = (changed.tolist(), places.handles[changed].tolist(), places.shards[changed].tolist())
+        self._store.keep((names[row], handle, shard, *types[row]) for row, handle, shard in zip(*columns, strict=True))
+        return TagRows.of(tags.definitions(names, places))
+
+    def _publish(self, tags: TagRows) -> None:
+        definitions.store(self.context.home, DefinitionTable(self._settle_revision(tags), tags))
+
+    def _settle_revision(self, tags: TagRows) -> int:
         """The revision of these definitions; a new one is an event, in the transaction that makes it."""
         self.outbox = Outbox(self._store.connection)
-        digest = hashlib.blake2b(pack(msgspec.to_builtins(tags)), digest_size=16).hexdigest()
+        digest = tags.digest()
         last = self._store.last_revision()
         if last is not None and last[1] == digest:
             return last[0]
@@ -90,21 +95,24 @@ class PlantActor(Actor):
         path.write_text(json.dumps({"key": key, "tags": [asdict(tag) for tag in found.tags]}))
         return list(found.tags)
 
-    def _refuse_changes(self, types: dict[str, tuple[str, str]]) -> None:
-        """Type and unit of a tag that has history are fixed."""
+    def _known(self, rows: Mapping[str, int], types: Sequence[tuple[str, str]]) -> Iterator[tuple[str, int, int]]:
+        """Name, handle and shard of the tags that have a place. Type and unit of a tag that has history are fixed."""
         errors: list[ConfigError] = []
-        for name, (kind, unit) in self._store.types().items():
-            now = types.get(name)
-            if now is not None and now != (kind, unit):
+        for name, handle, shard, kind, unit in self._store.tags():
+            row = rows.get(name)
+            if row is None:
+                continue
+            if types[row] != (kind, unit):
                 errors.append(
                     ConfigError(
                         "the type and unit of a tag that has history are fixed",
                         file=str(self.context.plant.path),
                         key=f'tag."{name}"',
-                        value=" ".join(filter(None, now)),
+                        value=" ".join(filter(None, types[row])),
                         expected=f"{' '.join(filter(None, (kind, unit)))}, or another name",
                     )
                 )
+            yield name, handle, shard
         if errors:
             raise ConfigErrors(errors)
 
@@ -119,35 +127,3 @@ class PlantActor(Actor):
     def on_stop(self) -> None:
         """Close the store."""
         self._store.close()
-
-
-def _declared(tag: TagConfig, place: Place) -> TagDef:
-    return TagDef(
-        handle=place.handle,
-        shard=place.shard,
-        name=tag.name,
-        type=tag.type,
-        unit=tag.unit,
-        display_unit=tag.display_unit,
-        low=tag.low,
-        high=tag.high,
-        write_low=tag.write_low,
-        write_high=tag.write_high,
-        deadband=tag.deadband,
-        deadband_pct=tag.deadband_pct,
-        stale_after_s=tag.stale_after_s,
-        hold_s=tag.hold_s,
-        source=tag.source,
-        node=tag.node,
-        writable=tag.writable,
-        default=tag.default,
-        log=tag.log,
-        labels=tuple(tag.labels),
-        description=tag.description,
-        area=tag.area,
-    )
-
-
-def _published(tag: PublishedTag, place: Place) -> TagDef:
-    return TagDef(place.handle, tag.name, tag.type, place.shard, tag.unit, source=tag.source,
-                  description=tag.description)  # fmt: skip

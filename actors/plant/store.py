@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlite_utils import Database
 
-from tagwerk.actors.plant.logic import Place
 from tagwerk.protocols.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 SCHEMA: Final = 1
+_KEEP: Final = "INSERT OR REPLACE INTO tags (name, handle, shard, type, unit) VALUES (?, ?, ?, ?, ?)"
 
 
 class PlantStore:
@@ -42,15 +42,9 @@ class PlantStore:
         self.connection.execute(f"PRAGMA user_version={SCHEMA}")
         self.connection.commit()
 
-    def places(self) -> dict[str, Place]:
-        """All places ever given, by tag name."""
-        rows = self.connection.execute("SELECT name, handle, shard FROM tags")
-        return {name: Place(handle, shard) for name, handle, shard in rows}
-
-    def types(self) -> dict[str, tuple[str, str]]:
-        """Type and unit of each tag as it was first defined."""
-        rows = self.connection.execute("SELECT name, type, unit FROM tags")
-        return {name: (kind, unit) for name, kind, unit in rows}
+    def tags(self) -> Iterator[tuple[str, int, int, str, str]]:
+        """All tags that there ever were: name, handle, shard, and the type and unit as they were first defined."""
+        yield from self.connection.execute("SELECT name, handle, shard, type, unit FROM tags")
 
     @property
     def next_handle(self) -> int:
@@ -66,17 +60,10 @@ class PlantStore:
         """Record a revision, in the caller's transaction."""
         self.connection.execute("INSERT INTO history (revision, digest) VALUES (?, ?)", (revision, digest))
 
-    def keep(self, new: Mapping[str, Place], types: Mapping[str, tuple[str, str]]) -> None:
-        """Store places, in one synced transaction."""
+    def keep(self, tags: Iterable[tuple[str, int, int, str, str]]) -> None:
+        """Store places (name, handle, shard, type, unit), in one synced transaction."""
         with self.connection:
-            self._db.table("tags").upsert_all(
-                (
-                    {"name": name, "handle": place.handle, "shard": place.shard, "type": kind, "unit": unit}
-                    for name, place in new.items()
-                    for kind, unit in [types[name]]
-                ),
-                pk="name",
-            )
+            self.connection.executemany(_KEEP, tags)
 
     def close(self) -> None:
         """Close the file."""

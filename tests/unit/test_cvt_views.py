@@ -24,7 +24,7 @@ FLOAT = ValueType.FLOAT
 
 
 def view(*globs: str, sent: int = 0) -> View:
-    return View(b"topic", globs, TagNames(lambda: NAMES, sorted_rows(NAMES)).mask(globs), 0, sent)
+    return View(b"topic", globs, TagNames(NAMES, sorted_rows(NAMES)).mask(globs), 0, sent)
 
 
 def change(position: int, handles: list[int], value: float = 0.0, *, opens: bool = False) -> Change:
@@ -81,7 +81,7 @@ class TestFrames:
 
     def test_a_frame_is_bounded_however_many_changes_there_are(self) -> None:
         names = [str(number) for number in range(2_000)]
-        wide = View(b"topic", ("*",), TagNames(lambda: names, sorted_rows(names)).mask(["*"]), 0)
+        wide = View(b"topic", ("*",), TagNames(names, sorted_rows(names)).mask(["*"]), 0)
         handles = list(range(1, 2_001))
         frames = list(frames_for(wide, [change(position, handles) for position in range(1, 8)]))
         assert len(frames) > 1
@@ -94,7 +94,7 @@ class TestFrames:
         large = Change(batch, np.arange(2_000), 2, 102, frame=encode([batch]))
         small = make(FLOAT, [1], [2.0], 6)
         changes = [Change(small, np.arange(1), 1, 101), large, Change(small, np.arange(1), 3, 103)]
-        index = TagNames(lambda: names, sorted_rows(names))
+        index = TagNames(names, sorted_rows(names))
         everything, one = (View(b"topic", globs, index.mask(globs), 0) for globs in (("*",), ("t0",)))
         frames = list(frames_for(everything, changes))
         assert [upto for _, upto, _ in frames] == [1, 2, 3]

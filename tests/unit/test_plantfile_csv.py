@@ -153,3 +153,53 @@ def test_a_tag_in_two_files_is_declared_twice(tmp_path: Path) -> None:
     ((file, line, key, value, expected),) = problems(tmp_path, "name\na.t\n", toml)
     assert (file, line, key, value) == ("more.csv", 2, "row 2, column name", "a.t")
     assert expected.endswith("tags.csv row 2")
+
+
+def test_rows_that_say_what_one_before_them_said_are_read_and_checked_as_it_was(tmp_path: Path) -> None:
+    rows = [
+        "description,name,type,low,source,node,default",
+        "one,a.t,float,1,plc,i=1,",
+        "two, a.u ,float,1,plc, i=2 ,",
+        ",a.v,float,1,plc,i=3,",
+        "x,b,int,,,,1",
+        "y,c,bool,,,,1",
+        "z,d,int,,,,1",
+    ]
+    tags = read(tmp_path, "\n".join(rows)).tags
+    assert list(tags) == ["first", "a.t", "a.u", "a.v", "b", "c", "d"]
+    assert [tags[name].description for name in tags] == ["", "one", "two", "", "x", "y", "z"]
+    assert [tags[name].node for name in tags] == ["", "i=1", "i=2", "i=3", "", "", ""]
+    assert [tags[name].low for name in ("a.v", "a.u", "d")] == [1.0, 1.0, None]
+    assert [(tags[name].type, tags[name].default) for name in "bcd"] == [("int", 1), ("bool", True), ("int", 1)]
+    assert tags["c"].default is True
+    assert [name in tags for name in ("d", "first", "a", "zz", "", 5)] == [True, True, False, False, False, False]
+    assert tags["b"] == dict(tags)["b"] == tags.at(4)
+    with pytest.raises(KeyError):
+        tags["a.w"]
+
+
+def test_a_row_like_a_sound_one_is_told_when_its_name_or_node_is_wrong(tmp_path: Path) -> None:
+    csv = "name,source,node\na.t,plc,i=1\na..u,plc,i=2\na.t,plc,i=3\na.v,plc,q\na.w,plc,\na.x,,i=5\na.y,,i=6\na.z,plc\n"
+    places = [(line, key, value) for _, line, key, value, _ in problems(tmp_path, csv)]
+    assert places == [
+        (3, "row 3, column name", "a..u"),
+        (4, "row 4, column name", "a.t"),
+        (5, "row 5, column node", "q"),
+        (9, "row 9", "a.z,plc"),
+        (6, "row 6, column node", ""),
+        (7, "row 7, column node", "i=5"),
+        (8, "row 8, column node", "i=6"),
+    ]
+
+
+def test_what_is_wrong_is_told_of_each_row_that_says_it(tmp_path: Path) -> None:
+    csv = "name,unit\na.t,bar\nb,barr\nc,barr\nd,bar\n"
+    assert [(line, value) for _, line, _, value, _ in problems(tmp_path, csv)] == [(3, "barr"), (4, "barr")]
+
+
+def test_a_namespace_index_is_warned_of_with_the_row(tmp_path: Path) -> None:
+    csv = "name,source,node,unit\na.t,plc,ns=0;i=1,\nb,plc,ns=2;s=x,pH\nc,plc,ns=2;s=y,pH\n"
+    moving, acid = read(tmp_path, csv).warnings
+    assert moving.startswith("2 tags name their node")
+    assert moving.endswith("tags.csv row 3")
+    assert '"pH" of b' in acid

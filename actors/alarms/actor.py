@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import sqlite3
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from tagwerk.actors.alarms.logic import system
 from tagwerk.actors.alarms.logic.book import AlarmState, Book
-from tagwerk.actors.alarms.logic.definition import AlarmDef, AlarmType
+from tagwerk.actors.alarms.logic.definition import SYSTEM, AlarmDef, AlarmType
 from tagwerk.actors.alarms.logic.evaluator import Evaluator
 from tagwerk.actors.alarms.store import AlarmStore, Key
 from tagwerk.protocols import samples
@@ -54,7 +55,7 @@ READ_LIMIT: Final = 10_000
 LOAD_LIMIT_S: Final = 60.0
 OWED_LIMIT: Final = 100_000
 """Occurrences that wait for room on the disk; past it the journals keep what comes."""
-LOOK_CLOSELY_S: Final = 0.005
+LOOK_CLOSELY_S: Final = 0.002
 """Shortest time between two looks into a journal: at a thousand samples a second one page carries many."""
 LOOK_IDLY_S: Final = 1.0
 NORMAL: Final = "A"
@@ -101,14 +102,16 @@ class Alarms(Actor):
         """Load all states, then read on in each journal where the last commit left off."""
         with self.busy("load the alarms", LOAD_LIMIT_S):
             self._load()
+        gc.freeze()  # the definitions stay: to look through a hundred thousand of them takes longer than a flush may
         alarmed = {config.tag for config in self.context.plant.alarms.values()}
         watched = [tag for name in alarmed if (tag := self.definitions.by_name.get(name)) is not None]
         for number in range(self.context.plant.plant.shards):
             # Also of shards without an alarm: a place that never moves would keep their journals from being cut.
             shard = f"cvt/{number}"
             page = partial(self._on_page, number)
-            every_s = LOOK_CLOSELY_S if any(tag.shard == number for tag in watched) else LOOK_IDLY_S
-            self._readers[shard] = DurableReader(self, shard, self._positions.get(shard), page, every_s)
+            wanted = any(tag.shard == number for tag in watched)
+            every_s = LOOK_CLOSELY_S if wanted else LOOK_IDLY_S
+            self._readers[shard] = DurableReader(self, shard, self._positions.get(shard), page, every_s, wanted=wanted)
         self._look()
         self.every(LOOK_S, self._look)
         self.ready()
@@ -254,8 +257,9 @@ class Alarms(Actor):
         names = message.names or (*self._evaluator.definitions, *system.raised_names(self._book))
         if unknown := [name for name in message.names if not self._is_known(name)]:
             return self._unknown(unknown[0])
-        rows = [self._row(name) for name in names]
-        return AlarmList(tuple(row for row in rows if not message.only_open or row.letter != NORMAL))
+        if message.only_open:  # before the rows are made: they are few among many
+            names = tuple(name for name in names if self._book.state(name).core.letter != NORMAL)
+        return AlarmList(tuple(self._row(name) for name in names))
 
     def _acknowledge(self, message: AckAlarm) -> Message:
         if not self._is_known(message.name):
@@ -346,10 +350,8 @@ def define(name: str, config: AlarmConfig, tag: TagDef | None, key: Key) -> Alar
         raise ConfigError(
             "the key is missing", key=f"alarm.{name}.limit", expected=f"a limit in {tag.unit or 'the unit'}"
         )
-    if name.startswith(system.PREFIX):
-        raise ConfigError(
-            "the name is taken", key=f"alarm.{name}", expected=f"one that begins not with {system.PREFIX}"
-        )
+    if name.startswith(SYSTEM):
+        raise ConfigError("the name is taken", key=f"alarm.{name}", expected=f"one that begins not with {SYSTEM}")
     return AlarmDef(
         name=name, type=AlarmType(config.type), limit=config.limit, tag=tag.name, handle=tag.handle, shard=tag.shard,
         kind=TYPE_NAMES[tag.type], unit=tag.unit, deadband=config.deadband,

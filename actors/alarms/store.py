@@ -25,6 +25,8 @@ FORMAT: Final = 1
 """Layout of the file, in its `user_version`."""
 OCCURRENCES_LIMIT: Final = 1_000_000
 """Occurrences kept; at a start the oldest beyond it are dropped."""
+WAL_PAGES: Final = 4_000
+"""Pages of 4 KB in the log before SQLite moves them into the file, which a commit that somebody waits for has to do."""
 PAGE_LIMIT: Final = 10_000
 """Occurrences in one answer."""
 
@@ -53,6 +55,7 @@ class AlarmStore:
 
     def __init__(self, path: Path) -> None:
         self._connection = open_store(path, "the store of alarms", _SCHEMA, FORMAT)
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         self._db = Database(self._connection)
         self._drop_oldest()
         self.outbox = Outbox(self._connection)

@@ -360,7 +360,7 @@ def test_a_latched_alarm_stays_until_it_is_reset() -> None:
 
 def again(rig: Rig, *alarms: AlarmDef, fresh: tuple[int, ...] = ()) -> Rig:
     """The next process, which finds what the last one stored."""
-    states: dict[str, AlarmState] = {name: rig.book.state(name) for name in rig.book.names()}
+    states: dict[str, AlarmState] = {name: rig.book.state(name) for name in rig.evaluator.definitions}
     blocks = dict(rig.evaluator.columns.take_blocks())
     after = Rig(*alarms, book=Book(states))
     after.evaluator = Evaluator(alarms, after.book, 10, blocks, fresh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from tagwerk.actors.alarms.logic.definition import SYSTEM
 from tagwerk.actors.alarms.logic.states import Core, Phase, Trigger, may, next_core
 from tagwerk.protocols.alarms import AlarmRow, Occurrence
 from tagwerk.protocols.errors import RefusedCode
@@ -71,6 +72,7 @@ class Book:
 
     def __init__(self, states: dict[str, AlarmState]) -> None:
         self._states = states
+        self._system = [name for name in states if name.startswith(SYSTEM)]
         self.urgent = False
         """Something changed that an operator sees; delays that run are not."""
         self._changed: set[str] = set()
@@ -80,12 +82,14 @@ class Book:
         """Give an alarm's state; one that was never heard of is normal."""
         return self._states.get(name, INITIAL)
 
-    def names(self) -> tuple[str, ...]:
-        """Give the names of all alarms that were ever other than normal, or are about to be."""
-        return tuple(self._states)
+    def system_names(self) -> tuple[str, ...]:
+        """Give the names of the system alarms that were ever other than normal, or are about to be."""
+        return tuple(self._system)
 
     def put(self, name: str, state: AlarmState) -> None:
         """Take a state whose `core` is unchanged."""
+        if name not in self._states and name.startswith(SYSTEM):
+            self._system.append(name)
         self._states[name] = state
         self._changed.add(name)
 

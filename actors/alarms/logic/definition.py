@@ -9,6 +9,8 @@ from typing import Final
 from tagwerk.protocols.samples import ValueType
 
 UNKEYED: Final = -1
+SYSTEM: Final = "system."
+"""Names of alarms that begin so are not free for the plant file."""
 
 
 class AlarmType(StrEnum):

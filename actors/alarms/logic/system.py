@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tagwerk.actors.alarms.logic.book import Book, row
-from tagwerk.actors.alarms.logic.definition import AlarmDef, AlarmType
+from tagwerk.actors.alarms.logic.definition import SYSTEM, AlarmDef, AlarmType
 from tagwerk.protocols.quality import GOOD
 from tagwerk.protocols.samples import ValueType
 
 if TYPE_CHECKING:
     from tagwerk.protocols.alarms import AlarmRow
-
-PREFIX: Final = "system."
-"""Names of alarms that begin so are not free for the plant file."""
 
 
 class Trouble(Enum):
@@ -39,17 +36,17 @@ class Trouble(Enum):
 
 def alarm_name(actor: str, trouble: Trouble = Trouble.FATAL) -> str:
     """Give the name of an actor's system alarm."""
-    return f"{PREFIX}{actor}{trouble.suffix}"
+    return f"{SYSTEM}{actor}{trouble.suffix}"
 
 
 def actor_of(name: str) -> str:
     """Give the actor whose system alarm this is."""
-    return name.removeprefix(PREFIX).rpartition(".")[0]
+    return name.removeprefix(SYSTEM).rpartition(".")[0]
 
 
 def raised_names(book: Book) -> list[str]:
     """Give the names of the system alarms that were ever raised."""
-    return [name for name in book.names() if name.startswith(PREFIX) and book.state(name).number]
+    return [name for name in book.system_names() if book.state(name).number]
 
 
 def watch_level(book: Book, actor: str, trouble: Trouble, *, active: bool, now_ns: int) -> None:

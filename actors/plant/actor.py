@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-
 PAGE_LIMIT: Final = 10_000
 INSPECTED: Final = "machines.json"
+SETTLE_LIMIT_S: Final = 300.0
+"""A million tags take ten seconds, more on a slow disk."""
 
 
 class PlantActor(Actor):
@@ -40,7 +41,8 @@ class PlantActor(Actor):
         self._store = PlantStore(folder / "plant.db")
         with self.busy("looking at the machines' classes", 30):
             published = self._machine_tags(folder)
-        self._publish(self._settle(PlantTags(self.context.plant.tags, published)))
+        with self.busy("settling the tags", SETTLE_LIMIT_S):
+            self._publish(self._settle(PlantTags(self.context.plant.tags, published)))
         give_back()
         self._table = definitions.load(self.context.home)  # mapped: its pages are those that all others look at
         self.log.info("%d tags, revision %d", len(self._table.tags), self._table.revision)

@@ -41,9 +41,9 @@ METHOD = """## How it was measured
 - kill -9: tagwerk's figure is over all its actors, with nothing else going on; a peer's is one actor or program.
 - Alarms: tagwerk's alarm counts when a client is told of it, and by then it is on disk (synchronous FULL).
 - Rows into history: until the historian says that it has them on disk.
-- OPC UA: the server, asyncua's, is full at about 6,500 values a second on the machine above, whoever reads.
-- One write of tagwerk's is a question to a shard, an event in a synced log, the write, and its value read back; asyncua's are
-  two requests for all of them.
+- OPC UA: both read from the same kind of server, asyncua's, which may be full before either of them.
+- One write of tagwerk's is a question to a shard, an event in a synced log, the write, and its value read back;
+  asyncua's are two requests for all of them.
 """
 
 

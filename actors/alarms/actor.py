@@ -103,13 +103,11 @@ class Alarms(Actor):
         with self.busy("load the alarms", LOAD_LIMIT_S):
             self._load()
         gc.freeze()  # the definitions stay: to look through a hundred thousand of them takes longer than a flush may
-        alarmed = {config.tag for config in self.context.plant.alarms.values()}
-        watched = [tag for name in alarmed if (tag := self.definitions.by_name.get(name)) is not None]
         for number in range(self.context.plant.plant.shards):
             # Also of shards without an alarm: a place that never moves would keep their journals from being cut.
             shard = f"cvt/{number}"
             page = partial(self._on_page, number)
-            wanted = any(tag.shard == number for tag in watched)
+            wanted = number in self._watched
             every_s = LOOK_CLOSELY_S if wanted else LOOK_IDLY_S
             self._readers[shard] = DurableReader(self, shard, self._positions.get(shard), page, every_s, wanted=wanted)
         self._look()

@@ -28,7 +28,7 @@ from tagwerk.runtime.page import Page, PeerState
 from tagwerk.runtime.plantfile import parse
 from tagwerk.runtime.process import Identity
 from tagwerk.runtime.publisher import Publisher
-from tagwerk.runtime.transport import MemoryNet, MemoryTransport
+from tagwerk.runtime.transport_memory import MemoryNet, MemoryTransport
 from tagwerk.runtime.writer_link import Ticket
 
 NOW_NS = 1_700_000_000_000_000_000

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from tagwerk.protocols.samples import Samples
-from tagwerk.runtime.transport import MemoryPort, MemoryTransport, Subscriber
+from tagwerk.runtime.transport import Subscriber
+from tagwerk.runtime.transport_memory import MemoryPort, MemoryTransport
 
 
 class RoughLine(deque[list[bytes]]):

@@ -29,7 +29,7 @@ import tagwerk
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.samples import ValueType, decode, make
 from tagwerk.protocols.tags import GetSnapshot, OpenView, TagDef, ViewOpened, ViewSnapshot
-from tagwerk.runtime.transport import MemoryPort
+from tagwerk.runtime.transport_memory import MemoryPort
 from tagwerk.runtime.watcher import ShardWatch, Watch
 
 _log = logging.getLogger(__name__)

@@ -28,7 +28,8 @@ from tagwerk.runtime.plantfile import parse
 from tagwerk.runtime.process import Identity
 from tagwerk.runtime.publisher import Publisher
 from tagwerk.runtime.reactor import Reactor
-from tagwerk.runtime.transport import MemoryNet, MemoryTransport, Port, Transport, ZmqTransport
+from tagwerk.runtime.transport import Port, Transport, ZmqTransport
+from tagwerk.runtime.transport_memory import MemoryNet, MemoryTransport
 from tagwerk.runtime.watcher import ShardWatch, Watch
 from tagwerk.runtime.writer_link import Batch, Ticket, WriterLink
 

@@ -17,7 +17,7 @@ from tagwerk.protocols.samples import Samples, ValueType, concatenate, decode, e
 from tagwerk.protocols.tag_names import TagNames, sorted_rows
 from tagwerk.protocols.tag_rows import TagRows
 from tagwerk.protocols.tags import TagDef
-from tagwerk.runtime.transport import MemoryNet, MemoryTransport
+from tagwerk.runtime.transport_memory import MemoryNet, MemoryTransport
 
 NAMES = ["a.x", "a.y", "b.x"]
 FLOAT = ValueType.FLOAT

@@ -29,7 +29,7 @@ from tagwerk.runtime.home import Home
 from tagwerk.runtime.page import Page, PeerState
 from tagwerk.runtime.plantfile import parse
 from tagwerk.runtime.process import Identity
-from tagwerk.runtime.transport import MemoryNet, MemoryTransport
+from tagwerk.runtime.transport_memory import MemoryNet, MemoryTransport
 
 NAMES = ["cvt/0", "historian/0", "events/0", "client/0", "alarms/0"]
 PLANT = '[plant]\nname = "test"\n'

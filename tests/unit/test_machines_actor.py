@@ -37,7 +37,7 @@ from tagwerk.runtime.home import Home
 from tagwerk.runtime.page import Page, PeerState
 from tagwerk.runtime.plantfile import parse
 from tagwerk.runtime.process import Identity
-from tagwerk.runtime.transport import MemoryNet, MemoryTransport
+from tagwerk.runtime.transport_memory import MemoryNet, MemoryTransport
 
 NAMES = ["cvt/0", "opcua/plc", "machine/tank", "client/0", "events/0"]
 NOW_NS = 1_700_000_000_000_000_000

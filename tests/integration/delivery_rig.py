@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tagwerk.actors.cvt.actor import Cvt
+from tagwerk.protocols.frames import Kind, read_header
 from tagwerk.protocols.message import Message, Refusal
 from tagwerk.protocols.samples import Samples, ValueType, decode, make
 from tagwerk.protocols.tags import TagDef, TagState
@@ -185,9 +186,20 @@ class Client:
                     found.append((None if batch.values is None else batch.values[row], int(batch.quality[row])))
         return found
 
-    def await_input(self) -> None:
-        """Wait, without looking at it, until something is there."""
-        assert self.transport.wait(self.reactor.ports, 2_000_000_000)
+    def await_kind(self, kind: Kind, peer: str = "echo/0") -> None:
+        """Until a frame of this kind has come from a peer; all that came is taken in before any deadline is looked at."""
+        link = self.peers._links[peer]
+        come: list[list[bytes]] = []
+        end = time.monotonic() + 10.0
+        while not any(read_header(frames[0]).kind == kind for frames in come):
+            assert time.monotonic() < end, f"no {kind.name} came"
+            frames = link.port.recv()
+            if frames is None:
+                time.sleep(0.001)
+            else:
+                come.append(frames)
+        for frames in come:
+            self.peers._receive(link, frames)
 
     def kill(self) -> None:
         self.transport.close()

@@ -147,7 +147,7 @@ class TestControl:
         rig.clock.advance(1.5)
         rig.clients.remove(client)  # it looks only when the answer is there
         rig.until(lambda: echo.dead_letters.total == 1)
-        client.await_input()
+        client.await_kind(Kind.DROPPED)
         rig.clients.append(client)
         rig.until(lambda: client.outcomes)
         assert isinstance(client.outcomes[0], NotSent)
@@ -175,7 +175,7 @@ class TestControl:
         echo.on_receive(first.message)
         rig.until(lambda: echo.dead_letters.total == 1)
         assert echo.heard == ["first"]
-        client.await_input()
+        client.await_kind(Kind.DROPPED)
         rig.clients.append(client)
         rig.until(lambda: client.outcomes)
         assert isinstance(client.outcomes[0], NotSent)
@@ -280,7 +280,7 @@ class TestControl:
         assert echo.heard == ["again"]
 
     def test_an_asker_may_ask_again_at_once_when_its_peers_died(self, rig: Rig) -> None:
-        rig.echo()
+        echo = rig.echo()
         rig.shard()
         client = rig.client()
         outcomes: list[Any] = []
@@ -293,7 +293,7 @@ class TestControl:
 
         client.peers.ask("echo/0", Say("hello", "later"), again, 60.0)
         client.peers.ask("echo/0", Say("hello", "later"), again, 60.0)
-        rig.run(0.2)
+        rig.until(lambda: len(echo.waiting) == 2)
         for name in ("echo/0", SHARD):
             rig.kill(name)
         rig.echo()
@@ -423,7 +423,7 @@ class TestControl:
         flushes = echo.flushes
         answers: list[Any] = []
         echo.ask(SHARD, ReadTags((TEMP,)), lambda outcome: answers.append(echo.flushes))
-        rig.until(lambda: answers, 0.2)
+        rig.until(lambda: answers, 2.0)
         rig.turn()
         assert echo.flushes > answers[0] >= flushes
 

@@ -187,7 +187,7 @@ class Client:
         return found
 
     def await_kind(self, kind: Kind, peer: str = "echo/0") -> None:
-        """Until a frame of this kind has come from a peer; all that came is taken in before any deadline is looked at."""
+        """Until a frame of this kind has come from a peer; all that came is taken in before a deadline is looked at."""
         link = self.peers._links[peer]
         come: list[list[bytes]] = []
         end = time.monotonic() + 10.0

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tagwerk.runtime.transport import Port, Transport
 
 SECOND_NS: Final = 1_000_000_000
+EARLY_PART: Final = 20
+"""What is called again and again may be called this part of its period early, if others are called then: one wake."""
 
 
 class Timer:
@@ -153,12 +155,12 @@ class Reactor:
             fired = True
         if not self._timers or self._timers[0][0] > (now := self.clock.mono_ns()):
             return fired
-        while self._timers and self._timers[0][0] <= now:
+        while self._timers and self._timers[0][0] - self._timers[0][2].every_ns // EARLY_PART <= now:
             _, _, timer = heapq.heappop(self._timers)
             if not timer.live:
                 continue
             if timer.every_ns:
-                missed = (now - timer.due_ns) // timer.every_ns
+                missed = max(0, (now - timer.due_ns) // timer.every_ns)
                 timer.due_ns += (missed + 1) * timer.every_ns
                 heapq.heappush(self._timers, (timer.due_ns, next(self._order), timer))
             self._due(timer.fire)

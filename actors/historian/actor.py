@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tagwerk.runtime.durable import JournalRecord
     from tagwerk.runtime.transport import Transport
 
-COMMIT_S: Final = 0.2
+COMMIT_S: Final = 1.0
 """Time between two commits of what a shard brings: a commit waits for the disk once, however much is in it."""
 
 OPEN_LIMIT_S: Final = 3_600.0

@@ -26,7 +26,7 @@ SEAL_ROWS: Final = 1 << 20
 """Hot samples at which they are sealed: 26 MB of memory, and as much on the disk."""
 
 SEAL_COMMITS: Final = 20_000
-"""Hot commits at which they are sealed: an hour of five a second; after a restart they are read in a second."""
+"""Hot commits at which they are sealed: hours of one a second and shard; after a restart they are read in a second."""
 
 SEAL_S: Final = 3_600.0
 """Age at which what is hot is sealed."""

@@ -3,13 +3,16 @@
 Run `python -m benchmarks.alarms` from the checkout. An attached writer publishes all tags once a second, in batches
 spread over the second, below the limit. First nothing crosses: that is the processor time. Then single tags do, at
 random: from the call that publishes it until another process sees the transition, which is stored and synced by then.
-That process asks `GetAlarms` each half millisecond, so each figure includes a question and its answer.
+That process asks `GetAlarms` each half millisecond, so each figure includes a question and its answer. The floor is what
+the disk takes under the same load to commit one row to an SQLite database, synced, as often as limits are crossed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sqlite3
 import time
 from collections import deque
 from concurrent.futures import Future
@@ -56,10 +59,14 @@ def _measure(alarms: int, seconds: float, crossings_hz: float) -> dict[str, floa
     tables = (f'[alarm.{ALARM.format(n)}]\ntag = "{TAG.format(n)}"\ntype = "HI"\nlimit = {LIMIT}\n' for n in names)
     with BenchPlant(alarms, extra="".join(tables)) as plant:
         figures = {"alarms": float(alarms), "start_s": plant.started_s}
-        with Fork(_write, plant.home, alarms, 0.0, None) as writer:
+        floor = Fork(_commit, plant.home / "floor.db", crossings_hz)
+        with floor, Fork(_write, plant.home, alarms, 0.0, None) as writer:
             writer.hear(PATIENCE_S)
             time.sleep(WARM_S)
+            floor.say("begin")
             figures |= _shares(plant, seconds, "% of one core")
+            floor.say("enough")
+            floor_ms = floor.hear(PATIENCE_S)
         theirs, ours = FORK.Pipe(duplex=False)
         with Fork(_look, plant.home, theirs) as looker, Fork(_write, plant.home, alarms, crossings_hz, ours) as writer:
             writer.hear(PATIENCE_S)
@@ -67,8 +74,11 @@ def _measure(alarms: int, seconds: float, crossings_hz: float) -> dict[str, floa
             figures |= _shares(plant, seconds, "% of one core, with crossings")
             looker.say("enough")
             delays_ms = looker.hear(PATIENCE_S)
-    p50, p99 = np.percentile(delays_ms, [50, 99]).tolist()
-    return figures | {"crossings": float(len(delays_ms)), "p50_ms": p50, "p99_ms": p99, "max_ms": max(delays_ms)}
+    figures["crossings"] = float(len(delays_ms))
+    for name, taken in (("", delays_ms), ("floor_", floor_ms)):
+        p50, p99 = np.percentile(taken, [50, 99]).tolist()
+        figures |= {f"{name}p50_ms": p50, f"{name}p99_ms": p99, f"{name}max_ms": max(taken)}
+    return figures
 
 
 def _shares(plant: BenchPlant, seconds: float, words: str) -> dict[str, float]:
@@ -108,6 +118,23 @@ def _write(pipe: Connection, home: Path, tags: int, crossings_hz: float, out: Co
                 under_way.popleft().result(PATIENCE_S)
                 if not under_way:
                     break
+
+
+def _commit(pipe: Connection, path: Path, rate_hz: float) -> None:
+    """Commit a row so often, from `begin` on; say how long each took, ms, when told that it is enough."""
+    taken_ms: list[float] = []
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for command in ("journal_mode = wal", "synchronous = full"):
+            connection.execute(f"PRAGMA {command}")
+        connection.execute("CREATE TABLE rows (at_ns INTEGER, text TEXT)")
+        pipe.recv()
+        start_s = time.perf_counter()
+        while not pipe.poll():
+            sleep_until(start_s + len(taken_ms) / rate_hz)
+            began_s = time.perf_counter()
+            connection.execute("INSERT INTO rows VALUES (?, ?)", (time.time_ns(), "x" * 200))
+            taken_ms.append((time.perf_counter() - began_s) * 1e3)
+    pipe.send(taken_ms)
 
 
 def _look(pipe: Connection, home: Path, crossings: Connection) -> None:

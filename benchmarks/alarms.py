@@ -3,8 +3,8 @@
 Run `python -m benchmarks.alarms` from the checkout. An attached writer publishes all tags once a second, in batches
 spread over the second, below the limit. First nothing crosses: that is the processor time. Then single tags do, at
 random: from the call that publishes it until another process sees the transition, which is stored and synced by then.
-That process asks `GetAlarms` each half millisecond, so each figure includes a question and its answer. The floor is what
-the disk takes under the same load to commit one row to an SQLite database, synced, as often as limits are crossed.
+That process asks `GetAlarms` each half millisecond, so each figure includes a question and its answer. The floor is
+what a synced commit of one row to an SQLite database takes under the same load, as often as limits are crossed.
 """
 
 from __future__ import annotations

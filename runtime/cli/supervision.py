@@ -199,10 +199,13 @@ def stop(home: Home, running: Running, timeout_s: float = STOP_S) -> None:
         NodeCtl(home).call("down", timeout_s=timeout_s)
     node = running.node or _node_of(home)
     if node is not None:
+        keeper = _keeper_of(node)
         if running.supervisor is not None:
             _wait_gone(node, deadline)
         if not end(node, term_s=max(KILL_S, deadline - time.monotonic()), kill_s=KILL_S):
             raise StillThere(f"the node, pid {node.pid}, cannot be ended")
+        if keeper is not None:
+            _wait_gone(keeper, deadline)  # it ends by itself when its node was asked to stop
     clean(home)
 
 
@@ -211,6 +214,16 @@ def _node_of(home: Home) -> Identity | None:
         return _living(home.file(NODE, "lock"))
     except Unavailable:
         return None
+
+
+def _keeper_of(node: Identity) -> Identity | None:
+    """The process that has forked the node: its command line is the same."""
+    with contextlib.suppress(psutil.Error):
+        below = psutil.Process(node.pid)
+        above = below.parent()
+        if above is not None and above.cmdline() == below.cmdline():
+            return Identity.of(above.pid)
+    return None
 
 
 def _wait_gone(process: Identity, deadline: float) -> None:

@@ -173,9 +173,9 @@ def test_down_ends_a_node_that_nothing_supervises(rig: Rig) -> None:
 def test_what_does_not_get_ready_is_named(rig: Rig) -> None:
     with rig.plant.open("a", encoding="utf-8") as plant:
         plant.write('[external.broken]\ncommand = "false"\n')
-    done = rig.call("up", str(rig.plant), "--detach", "--timeout", "4")
+    done = rig.call("up", str(rig.plant), "--detach", "--timeout", "8")
     assert done.returncode == 3
-    assert "small is not ready after 4 s" in done.stderr
+    assert "small is not ready after 8 s" in done.stderr
     assert "external/broken is " in done.stderr
     assert rig.call("down").returncode == 0
     assert rig.nothing_is_left()

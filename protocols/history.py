@@ -101,3 +101,47 @@ class HistorianState(Message, frozen=True):
 
     rows: int
     positions: tuple[tuple[str, int], ...]
+
+
+class BeginImport(Message, frozen=True):
+    """To `historian/0`: may samples of this span be imported? Answered by `Done`, or `Refusal`: why not.
+
+    Nothing is kept of it.
+    """
+
+    start_ns: int
+    end_ns: int
+
+
+class ImportSamples(Message, frozen=True):
+    """To `historian/0`: samples from elsewhere, for history only. Answered by `ImportTaken`, or `Refusal`.
+
+    Columns, little-endian: handles uint32 (n,), times int64 (n,), ns since 1970, `bits` the values' 8 bytes (n,): a
+    double's bits, an integer, 0 or 1, or a place in `texts`; StatusCodes uint32 (n,), `kinds` the `ValueType` of each,
+    uint8 (n,): the tag's type, or `QUALITY`: no value. A sample that history has already is left out, so it may be
+    sent again. Refused with `Conflict` while another import is being taken.
+    """
+
+    tags: bytes
+    times: bytes
+    bits: bytes
+    quality: bytes
+    kinds: bytes
+    texts: tuple[str, ...] = ()
+
+
+class ImportTaken(Message, frozen=True):
+    """Committed: `added` samples are new, `known` were there already."""
+
+    added: int
+    known: int
+
+
+class EndImport(Message, frozen=True):
+    """To `historian/0`: all of a file was sent; it becomes an event. Answered by `Done`."""
+
+    user: str
+    host: str
+    file: str
+    added: int
+    known: int

@@ -34,6 +34,10 @@ BAD_DATA_LOST: Final = 0x809D_0000
 CODE_MASK: Final = 0xFFFF_0000
 """The upper half says what it is; the lower half holds flag bits."""
 
+BACKFILLED: Final = 0x0000_0020
+"""In history: the sample was backfilled or imported, it never was the current value. A bit that the standard reserves
+and that is 0 in what a device sends (Part 4, 7.38.1, bits 5 and 6)."""
+
 NAMES: Final = MappingProxyType(
     {
         GOOD: "Good",
@@ -82,6 +86,11 @@ def is_good(code: int) -> bool:
 def is_bad(code: int) -> bool:
     """True if the severity bits say Bad; the reserved pattern 11 counts as Bad."""
     return code >> 30 >= 2
+
+
+def is_backfilled(code: int) -> bool:
+    """True if the sample was backfilled or imported."""
+    return bool(code & BACKFILLED)
 
 
 def name_of(code: int) -> str:

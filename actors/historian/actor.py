@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Final, final
 
 from tagwerk.actors.historian.asking import Asking
 from tagwerk.actors.historian.fresh import Fresh
+from tagwerk.actors.historian.importing import Importing
 from tagwerk.actors.historian.logic.arrived import gather
 from tagwerk.actors.historian.logic.intake import DiskLevel, TagTable, is_new
 from tagwerk.actors.historian.store import open_history
 from tagwerk.actors.historian.upkeep import DISK_LOOK_S, Disk, Retention, used_pct
+from tagwerk.protocols import history as h
+from tagwerk.protocols.errors import RefusedCode
 from tagwerk.protocols.history import GetHistorianState, GetHistory, GetTable, GetTrend, HistorianState
+from tagwerk.protocols.message import Done, Refusal
 from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.tags import PositionMark
 from tagwerk.runtime.actor import Actor, Later
@@ -20,6 +24,7 @@ from tagwerk.runtime.durable import IDLE_S, Aside, DurableReader, NotTaken, hole
 from tagwerk.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
+    from tagwerk.actors.historian.logic.arrived import Arrived
     from tagwerk.actors.historian.upkeep import Dropped
     from tagwerk.protocols.message import Message
     from tagwerk.protocols.tags import JournalPage
@@ -40,6 +45,8 @@ NEXT_WORK_S: Final = 0.02
 
 WORK_NS: Final = 8_000_000
 """One such round; a step of it may take a few ms more."""
+
+_FULL: Final = "the disk of history is too full; see disk_stop_pct in [history]"
 
 
 class _Reader(DurableReader):
@@ -91,6 +98,7 @@ class Historian(Actor):
         self._retention = Retention(self._store, history.retention_days)
         self._disk = Disk(history.disk_warn_pct, history.disk_stop_pct, partial(used_pct, str(directory)))
         self._asking = Asking(self._store, self.definitions.find, self._fresh.get, self.after, self.clock.now_ns)
+        self._importing = Importing(self._store, self.definitions.find, self.after, self._import)
         self._table = TagTable(self.definitions.tags)
         self._look_at_disk()
         for number in range(self.context.plant.plant.shards):
@@ -105,6 +113,12 @@ class Historian(Actor):
             return self._asking.answer(message)
         if isinstance(message, GetHistorianState):
             return HistorianState(self._store.rows, self._store.catalog.positions())
+        if isinstance(message, h.ImportSamples):
+            return self._importing.take(message)
+        if isinstance(message, h.BeginImport):
+            return self._begin_import(message)
+        if isinstance(message, h.EndImport):
+            return self._end_import(message)
         return super().on_message(message, sender)
 
     def on_stop(self) -> None:
@@ -151,7 +165,11 @@ class Historian(Actor):
             self._stuck(str(error))
             raise NotTaken(f"history is not stored: {error}") from error
         self._stuck("")
+        self._importing.saw(samples)
         self._readers[shard].taken(page.position)
+        self._keep_pace()
+
+    def _keep_pace(self) -> None:
         try:
             self._store.keep_pace(self._now_ns(), self.clock.mono_ns)
         except sqlite3.OperationalError as error:  # what was taken is stored; it is sealed when there is room
@@ -162,11 +180,50 @@ class Historian(Actor):
             self._stuck_by = why
             self.log.error("history waits in the journals: %s", why) if why else self.log.warning("history goes on")
 
-    def _event(self, kind: str, target: str, before: str = "", after: str = "", reason: str = "") -> None:
-        """Log it, and put it into the outbox; inside a transaction."""
+    def _event(
+        self,
+        kind: str,
+        target: str,
+        before: str = "",
+        after: str = "",
+        reason: str = "",
+        by: tuple[str, str] = ("", ""),
+    ) -> None:
+        """Log it, and put it into the outbox; inside a transaction. `by`: the user and the host, if it was somebody."""
         self.log.warning("%s %s: %s %s %s", kind, target, before, after, reason)
         if self.outbox is not None:
-            self.outbox.put(Event(self.clock.now_ns(), "", self.name, kind, target, before, after, reason))
+            user, host = by[0], by[1] or self.name
+            self.outbox.put(Event(self.clock.now_ns(), user, host, kind, target, before, after, reason))
+
+    # --- importing ---------------------------------------------------------------------------------------------------
+
+    def _begin_import(self, asked: h.BeginImport) -> Message:
+        kept_from = self._retention.kept_from(self._now_ns())
+        if kept_from is not None and asked.start_ns < kept_from:
+            days = self.context.plant.history.retention_days
+            return Refusal(RefusedCode.OUT_OF_RANGE, f"history is kept for {days:g} days; older samples would not stay")
+        return Refusal(RefusedCode.NOT_PERMITTED, _FULL) if self.disk_full else Done()
+
+    def _import(self, samples: Arrived) -> str:
+        """Commit imported samples; gives why it could not be done."""
+        if self.disk_full:
+            return _FULL
+        try:
+            with self._store.transaction():
+                self._store.append(samples)
+        except sqlite3.OperationalError as error:
+            return f"history cannot be stored: {error}"
+        self._keep_pace()
+        return ""
+
+    def _end_import(self, asked: h.EndImport) -> Message:
+        reason = f"{asked.added} samples added, {asked.known} were known"
+        try:
+            with self._store.transaction():
+                self._event("history_imported", asked.file, reason=reason, by=(asked.user, asked.host))
+        except sqlite3.OperationalError as error:
+            return Refusal(RefusedCode.NOT_PERMITTED, f"history cannot be stored: {error}")
+        return Done()
 
     # --- upkeep ------------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,10 @@ class Retention:
         self._store = store
         self._keep_ns = None if retention_days is None else int(retention_days * DAY_NS)
 
+    def kept_from(self, now_ns: int) -> int | None:
+        """The time before which samples are removed; None: none are."""
+        return None if self._keep_ns is None else now_ns - self._keep_ns
+
     def expire(self, now_ns: int) -> Dropped | None:
         """Remove the oldest day if all of it is too old.
 

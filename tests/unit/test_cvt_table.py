@@ -324,7 +324,8 @@ class TestBackfill:
         batch = make(FLOAT, [TEMP, COUNT, TEMP, 77], [1.0, 2.0, NAN, 3.0], 5)
         done = bench.table.backfill(batch, ERP, bench.dead)
         assert done.refused == [(1, COUNT, "WrongType"), (3, 77, "UnknownTag")]
-        assert rows(done.history_only) == [(TEMP, 1.0, 5, 0), (TEMP, None, 5, q.BAD)]
+        marks = (q.BACKFILLED, q.BAD | q.BACKFILLED)
+        assert rows(done.history_only) == [(TEMP, 1.0, 5, marks[0]), (TEMP, None, 5, marks[1])]
         assert bench.value(TEMP) is None
 
     def test_it_comes_from_the_owner_or_from_nobody_elses(self, bench: Bench) -> None:

@@ -149,7 +149,7 @@ class Table:
         return done
 
     def backfill(self, batch: Samples, writer: int, dead: NDArray[np.bool_]) -> Applied:
-        """Take a batch that is for history only: nothing becomes current.
+        """Take a batch that is for history only: nothing becomes current. It is marked in the quality of its samples.
 
         Args:
             batch: As it came, columns of one length.
@@ -160,7 +160,9 @@ class Table:
         keep = self._permitted(batch, self.rows(batch.tags), writer, dead, done)
         kept = batch if keep is None else batch.select(keep)
         if len(kept):
-            done.history_only.extend(piece for piece, _ in _without_nan(kept))
+            done.history_only.extend(
+                replace(piece, quality=piece.quality | np.uint32(q.BACKFILLED)) for piece, _ in _without_nan(kept)
+            )
         return done
 
     def _permitted(

@@ -14,7 +14,7 @@ import numpy as np
 
 from tagwerk.actors.historian.hot import DAY_NS
 from tagwerk.actors.historian.logic.arrived import Arrived, tag_starts, without_unused_texts
-from tagwerk.actors.historian.logic.imported import are_new, arrived_of
+from tagwerk.actors.historian.logic.imported import are_new, arrived_of, at_times
 from tagwerk.actors.historian.past import Past
 from tagwerk.protocols.errors import RefusedCode
 from tagwerk.protocols.history import ImportTaken
@@ -141,8 +141,7 @@ class Importing:
             times = mine.times[start:end]
             for part in past.parts(int(times[0]), int(times[-1]) + 1):
                 if np.searchsorted(times, _first(part)) < np.searchsorted(times, _last(part), side="right"):
-                    piece = past.load(part)
-                    found.append(piece.take(np.isin(piece.times, times)))
+                    found.append(at_times(past.load(part), times))
                     self._looks += 1
             self._looks += 1
             if self._looks >= LOOKS_A_STEP:

@@ -10,7 +10,7 @@ import typer
 from tagwerk.protocols.errors import Unavailable
 from tagwerk.protocols.plantwide import DeadLetters, EventList, GetDeadLetters, GetEvents
 from tagwerk.runtime.cli import output, times, values
-from tagwerk.runtime.cli.history import span
+from tagwerk.runtime.cli.history_read import span
 from tagwerk.runtime.cli.options import examples
 from tagwerk.runtime.cli.session import Session, session_of
 

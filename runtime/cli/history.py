@@ -1,54 +1,117 @@
-"""`tagwerk history`."""
+"""`tagwerk history`: what was recorded, as rows, steps, pictures and files; `tagwerk history import`."""
 
 from __future__ import annotations
 
-import csv
+import io
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand
 
-from tagwerk.protocols import history as h
-from tagwerk.protocols.quality import name_of
-from tagwerk.protocols.samples import TagValue, decode
-from tagwerk.runtime.cli import completion, output, times, values
+from tagwerk.runtime.cli import completion, history_read, history_rows, history_steps, output, times
+from tagwerk.runtime.cli.history_read import Wanted
+from tagwerk.runtime.cli.new_file import check_new_file, new_file
 from tagwerk.runtime.cli.options import examples
-from tagwerk.runtime.cli.session import session_of
+from tagwerk.runtime.cli.progress import Progress
+from tagwerk.runtime.cli.session import Session, session_of
 from tagwerk.runtime.cli.tags import matching
 
 if TYPE_CHECKING:
-    from tagwerk.protocols.samples import Value
+    from collections.abc import Iterator
+    from typing import TextIO
+
     from tagwerk.protocols.tags import TagDef
     from tagwerk.runtime.attach import Plant
 
 app = typer.Typer(add_completion=False)
 
-CSV_HEAD: Final = ("time", "tag", "value", "unit", "quality")
 TABLE_LIMIT: Final = 100  # newest samples a tag in a table, if nothing else was asked for
 LIMIT_MOST: Final = 1_000_000_000
 PLOT_NS: Final = 3600 * times.NS_PER_S  # what is plotted if no span was asked for
+PLOT_POINTS: Final = 2_000
+
+
+class HistoryCommand(TyperCommand):
+    """`history TAG...`, and `history import FILE`. A tag that is named `import` is found as `impor?`."""
+
+    def make_context(self, info_name: Any, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Hand over to the import, if that is meant."""
+        if args[:1] == ["import"]:
+            from tagwerk.runtime.cli import history_import
+
+            found: Any = typer.main.get_command(history_import.app)
+            return found.make_context(f"{info_name} import", args[1:], parent=parent, **extra)
+        return super().make_context(info_name, args, parent=parent, **extra)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which samples: `start_ns <= time < end_ns`, the first or the newest `limit` of them (0: all)."""
+class Form:
+    """In which form: at most one of the first five; with none of them a table."""
 
-    start_ns: int
-    end_ns: int
-    limit: int = 0
-    newest: bool = False
-    bounds: bool = False
+    csv: bool
+    json: bool
+    plot: bool
+    parquet: Path | None
+    svg: Path | None
+    file: Path | None
+    force: bool
+    marks: bool
+
+    @property
+    def path(self) -> Path | None:
+        """The file that is to be written, if any."""
+        return self.parquet or self.svg or self.file
+
+    @property
+    def table(self) -> bool:
+        """None of the others."""
+        return not (self.csv or self.json or self.plot or self.parquet or self.svg)
+
+    @property
+    def picture(self) -> bool:
+        """A plot or an SVG."""
+        return self.plot or self.svg is not None
+
+    def check(self) -> None:
+        """Find what is wrong before anything is asked.
+
+        Raises:
+            typer.BadParameter: Options that do not go together.
+            ConfigError: The file may not be written, or pyarrow is not installed.
+        """
+        given = {
+            "--csv": self.csv, "--json": self.json, "--plot": self.plot, "--parquet": self.parquet, "--svg": self.svg,
+        }  # fmt: skip
+        chosen = [name for name, value in given.items() if value]
+        if len(chosen) > 1:
+            raise typer.BadParameter(f"one of {', '.join(given)}, not {' and '.join(chosen)} together")
+        if self.file is not None and not (self.csv or self.json):
+            raise typer.BadParameter("--output takes what --csv or --json gives; --parquet and --svg name their file")
+        if self.marks and not self.csv:
+            raise typer.BadParameter("--backfilled adds a column to --csv; the other forms tell it anyhow")
+        if self.path is not None:
+            check_new_file(self.path, replace=self.force)
+        if self.parquet is not None:
+            from tagwerk.runtime.cli.history_parquet import arrow
+
+            arrow()
 
 
 @app.command(
+    cls=HistoryCommand,
     rich_help_panel="Tags",
     epilog=examples(
         "tagwerk history brewhouse.mash.temperature --last 10m",
-        "tagwerk history brewhouse.mash.temperature --from 2026-03-01T12:00:00Z --to now-1h --csv > mash.csv",
+        "tagwerk history brewhouse.mash.temperature --from 2026-03-01T12:00:00Z --to now-1h --csv --output mash.csv",
+        "tagwerk history 'brewhouse.mash.*' --last 7d --step 1h --columns average,min,max",
         "tagwerk history brewhouse.mash.temperature brewhouse.mash.setpoint --last 1h --plot",
+        "tagwerk history 'brewhouse.*' --last 1d --parquet day.parquet",
+        "tagwerk history import mash.csv   (its own help: tagwerk history import --help)",
     ),
 )
 def history(
@@ -63,114 +126,125 @@ def history(
         int | None,
         typer.Option(metavar="N", min=1, max=LIMIT_MOST, help="The newest N a tag; with --from the first N."),
     ] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV: time,tag,value,unit,quality.")] = False,
-    plot: Annotated[bool, typer.Option("--plot", help="A plot in the terminal; gaps where the value was bad.")] = False,
     bounds: Annotated[
         bool, typer.Option("--bounds", help="Also the last sample before the span and the first one after it.")
     ] = False,
+    step: Annotated[str | None, typer.Option(metavar="S", help="In steps of this length: 10s, 1m, 1h, 1d.")] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="C,C", help="With --step, which: " + " ".join(history_steps.COLUMNS) + "."),
+    ] = None,
+    wrap: Annotated[
+        float | None, typer.Option(metavar="N", min=0, help="With delta: the counter is 0 again after N - 1.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV: time,tag,value,unit,quality.")] = False,
+    backfilled: Annotated[bool, typer.Option("--backfilled", help="CSV: also if it was backfilled.")] = False,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="A Parquet file; needs pyarrow.")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="A plot in the terminal; gaps where the value was bad.")] = False,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="The same as a picture.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="CSV or JSON into a file, whole or not at all."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
 ) -> None:
     """Show what was recorded, oldest first.
 
     A time is RFC 3339 (local time without a zone), or relative: now-1h.
 
-    Without a span a table shows the newest 100, CSV and JSON show all, a plot shows an hour.
+    Without a span a table shows the newest 100, files and JSON hold all, a plot shows an hour.
+
+    `tagwerk history import FILE` brings samples from elsewhere into history.
     """
     session = session_of(context)
-    if as_csv + session.json + plot > 1:
-        raise typer.BadParameter("one of --csv, --json and --plot, not two of them")
+    form = Form(as_csv, session.json, plot, parquet, svg, file, force, backfilled)
+    form.check()
     now_ns = time.time_ns()
-    wanted = span(start, end, last, limit, bounds, now_ns)
-    if plot and wanted == Wanted(0, times.END_OF_TIME_NS, bounds=bounds):
-        wanted = Wanted(now_ns - PLOT_NS, times.END_OF_TIME_NS, bounds=bounds)
-    in_table = not (as_csv or session.json or plot)
-    if in_table and limit is None and not (start or end or last):
-        wanted = Wanted(0, times.END_OF_TIME_NS, TABLE_LIMIT, newest=True, bounds=bounds)
+    wanted = history_read.span(start, end, last, limit, bounds, now_ns)
+    if step is None and (columns is not None or wrap is not None):
+        raise typer.BadParameter("--columns and --wrap are of --step: give that, too")
+    if (step is not None or form.picture) and limit is not None:
+        raise typer.BadParameter("--limit counts samples; give a span with --from, --to or --last")
+    if step is not None and form.picture:
+        raise typer.BadParameter("a plot has no steps; leave out --step")
+    named = history_steps.columns_named(columns)
     with session.plant() as plant:
-        definitions = [tag for name in tags for tag in matching(plant, name)]
-        rows = (row for tag in definitions for row in samples(plant, tag, wanted))
-        if as_csv:
-            _write_csv(rows)
-        elif session.json:
-            output.json_list(map(values.row_of, rows))
-        elif plot:
-            from tagwerk.runtime.cli.plot import draw
-
-            draw(definitions, list(rows), session.utc)
+        definitions = list({tag.handle: tag for name in tags for tag in matching(plant, name)}.values())
+        if form.picture:
+            _draw(plant, definitions, wanted, form, session.utc, now_ns)
+        elif step is not None:
+            if last is not None:
+                wanted = Wanted(history_steps.begin_of(wanted.start_ns, step, session.utc), wanted.end_ns)
+            steps = history_steps.steps_of(definitions, step, named, wrap, wanted, session.utc, now_ns)
+            _show_steps(plant, definitions, steps, form, session)
         else:
-            head = ("time", "tag", "value", "unit", "quality")
-            cells = [_cells(row, session.utc) for row in rows]
-            if not cells:
-                output.note("nothing was recorded in this span")
-            output.table(head, cells, right=("value",))
+            if form.table and wanted == Wanted(0, times.END_OF_TIME_NS, bounds=bounds):
+                wanted = Wanted(0, times.END_OF_TIME_NS, TABLE_LIMIT, newest=True, bounds=bounds)
+            _show(plant, definitions, wanted, form, session, now_ns)
 
 
-def span(start: str | None, end: str | None, last: str | None, limit: int | None, bounds: bool, now_ns: int) -> Wanted:
-    """Read which samples are meant.
-
-    Raises:
-        typer.BadParameter: A time is none, the span is empty, or it is said twice.
-    """
-    if last is not None and (start is not None or end is not None):
-        raise typer.BadParameter("--last is a span of its own; leave out --from and --to")
-    start_ns, end_ns = 0, times.END_OF_TIME_NS
-    if last is not None:
-        start_ns = now_ns - times.duration_ns(last)
-    if start is not None:
-        start_ns = times.moment_ns(start, now_ns)
-    if end is not None:
-        end_ns = times.moment_ns(end, now_ns)
-    if end_ns <= start_ns:
-        raise typer.BadParameter(f"the span is empty: --from {start} is not before --to {end}")
-    return Wanted(start_ns, end_ns, limit or 0, newest=limit is not None and start is None, bounds=bounds)
+@contextmanager
+def _text_to(form: Form) -> Iterator[TextIO]:
+    """Where CSV and JSON go."""
+    if form.file is None:
+        yield sys.stdout
+        return
+    with new_file(form.file, replace=form.force) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        yield text
+        text.flush()
+        text.detach()
 
 
-def samples(plant: Plant, tag: TagDef, wanted: Wanted) -> Iterator[TagValue]:
-    """Ask page by page, so that a year costs no memory. Where only the quality changed, the value is None.
+def _show(plant: Plant, tags: list[TagDef], wanted: Wanted, form: Form, session: Session, now_ns: int) -> None:
+    with Progress("samples", to_file=form.path is not None) as progress:
+        found = history_read.columns_of(plant, tags, wanted, progress, now_ns)
+        if form.parquet is not None:
+            from tagwerk.runtime.cli.history_parquet import ParquetSamples
 
-    Raises:
-        Unavailable: The historian does not answer.
-    """
-    after, skip, left, warned = 0, 0, wanted.limit, False
-    while True:
-        span = (wanted.start_ns, wanted.end_ns)
-        question = h.GetHistory(tag.handle, *span, left, after, wanted.bounds, wanted.newest, skip)
-        page = plant.query("historian/0", question, h.HistoryPage)
-        if page.behind and not warned:
-            warned = True
-            output.note("warning: the historian is behind, the newest samples may be missing")
-        count = 0
-        for frame in page.frames:
-            for batch in decode(frame):
-                count += len(batch)
-                yield from _rows(tag, batch.values, batch.times.tolist(), batch.quality.tolist())
-        left -= count
-        if page.next_after is None or (wanted.limit and left <= 0):
-            return
-        after, skip = page.next_after, page.skip
+            with new_file(form.parquet, replace=form.force) as stream:
+                ParquetSamples(stream, tags).write(found)
+        elif form.csv:
+            with _text_to(form) as text:
+                history_rows.write_csv(text, found, marks=form.marks)
+        elif form.json:
+            with _text_to(form) as text:
+                output.json_list(history_rows.json_rows(found), text)
+        else:
+            history_rows.show_table(found, session.utc)
 
 
-def _rows(tag: TagDef, column: Any, stamps: list[int], codes: list[int]) -> Iterator[TagValue]:
-    found: list[Value] = [None] * len(stamps)
-    if column is not None:
-        found = column if isinstance(column, list) else column.tolist()
-    for value, time_ns, code in zip(found, stamps, codes, strict=True):
-        yield TagValue(tag.name, value, tag.unit, code, time_ns)
+def _show_steps(plant: Plant, tags: list[TagDef], steps: history_steps.Steps, form: Form, session: Session) -> None:
+    with Progress("steps", to_file=form.path is not None) as progress:
+        found = history_steps.asked_steps(plant, tags, steps, progress)
+        if form.parquet is not None:
+            from tagwerk.runtime.cli.history_parquet import write_steps
+
+            with new_file(form.parquet, replace=form.force) as stream:
+                write_steps(stream, steps.columns, tags, found)
+        elif form.csv:
+            with _text_to(form) as text:
+                history_steps.write_csv(text, steps.columns, found)
+        elif form.json:
+            with _text_to(form) as text:
+                output.json_list(history_steps.json_rows(steps.columns, found), text)
+        else:
+            history_steps.show_table(steps.columns, found, session.utc)
 
 
-def _write_csv(rows: Iterator[TagValue]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(CSV_HEAD)
-    for row in rows:
-        writer.writerow((times.rfc3339(row.time_ns), row.tag, csv_value(row.value), row.unit, name_of(row.quality)))
+def _draw(plant: Plant, tags: list[TagDef], wanted: Wanted, form: Form, utc: bool, now_ns: int) -> None:
+    from tagwerk.runtime.cli import plot, svg
+    from tagwerk.runtime.cli.trends import trends_of
 
-
-def csv_value(value: Value) -> str:
-    """Give a value for CSV: exact, and empty where there is none."""
-    value = values.plain(value)
-    if value is None:
-        return ""
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)
-
-
-def _cells(row: TagValue, utc: bool) -> tuple[str, ...]:
-    return times.shown(row.time_ns, utc), row.tag, values.shown(row.value), row.unit, name_of(row.quality)
+    end_ns = min(wanted.end_ns, now_ns)
+    start_ns = wanted.start_ns or (end_ns - PLOT_NS)
+    if start_ns >= end_ns:
+        raise typer.BadParameter("nothing to plot: the span is in the future")
+    points = PLOT_POINTS if form.svg is None else svg.POINTS
+    found = trends_of(plant, tags, (start_ns, end_ns), points)
+    if form.svg is None:
+        plot.draw(found, start_ns, end_ns, utc)
+        return
+    drawn = svg.picture(found, start_ns, end_ns, utc)
+    with new_file(form.svg, replace=form.force) as stream:
+        stream.write(drawn.encode())

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from tagwerk.runtime.cli.values import printable
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from rich.table import Table
 
 STYLES: Final = MappingProxyType(
@@ -58,14 +60,15 @@ def json_line(value: object) -> None:
     line(json.dumps(value, allow_nan=False))
 
 
-def json_list(rows: Iterable[object]) -> None:
-    """Write one JSON array, one element a line, as they come."""
+def json_list(rows: Iterable[object], stream: TextIO | None = None) -> None:
+    """Write one JSON array, one element a line, as they come; to standard output, or to a stream."""
+    write = (stream or sys.stdout).write
     first = True
     for row in rows:
-        line("[" if first else ",")
-        sys.stdout.write(json.dumps(row, allow_nan=False))
+        write("[\n" if first else ",\n")
+        write(json.dumps(row, allow_nan=False))
         first = False
-    line("[]" if first else "\n]")
+    write("[]\n" if first else "\n]\n")
 
 
 def is_terminal() -> bool:

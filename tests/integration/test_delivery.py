@@ -735,7 +735,8 @@ class TestIngest:
         wrong = rig.publish(publisher, COUNT, 1.0, at_ns=1_000_000_000, backfill=True)
         rig.until(lambda: done(ticket) and done(wrong))
         assert rig.state(TEMP).value == 5.0
-        assert [(one.value, one.quality) for one in rig.logged(TEMP)] == [(5.0, 0), (1.0, 0), (None, q.BAD)]
+        found = [(one.value, one.quality) for one in rig.logged(TEMP)]
+        assert found == [(5.0, 0), (1.0, q.BACKFILLED), (None, q.BAD | q.BACKFILLED)]
         assert wrong.refused == [(COUNT, "WrongType")]
 
     def test_a_writer_that_dies_turns_its_tags_bad_with_the_time_of_the_loss(self, rig: Rig) -> None:

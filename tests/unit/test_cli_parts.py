@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tagwerk.protocols.samples import TagValue
-from tagwerk.runtime.cli import output, plant, plot
+from tagwerk.protocols.tags import TagDef
+from tagwerk.runtime.cli import output, plant, trends
 from tagwerk.runtime.cli.alarms import state_of
 from tagwerk.runtime.cli.completion import home_in
+from tagwerk.runtime.cli.history_read import Column
 from tagwerk.runtime.cli.options import hoisted
 
 ROW: dict[str, Any] = {
@@ -87,20 +89,19 @@ def test_a_plant_is_up_if_its_node_is(states: list[str], up: bool) -> None:
     assert plant.is_up([*rows, ROW]) is up
 
 
-def value(number: float | None, quality: int = 0, at_ns: int = 0) -> TagValue:
-    return TagValue("a.b", number, "", quality, at_ns)
-
-
 def test_a_plot_is_drawn_in_stretches_of_good_values() -> None:
-    rows = [
-        value(1.0, at_ns=1),
-        value(2.0, 0x40900000, 2),  # uncertain is still a value
-        value(None, 0, 3),
-        value(3.0, 0x80310000, 4),
-        value(float("nan"), 0, 5),
-        value(True, at_ns=6),
-    ]
-    assert plot.runs(rows) == [[(1, 1.0), (2, 2.0)], [(6, 1.0)]]
+    nan = float("nan")
+    column = Column(
+        TagDef(1, "a.b", "float", 0),
+        np.array([1.0, 2.0, nan, 3.0, np.inf, 1.0]),
+        np.array([0, 2, 3, 4, 5, 6]),
+        np.array([0, 0x40900000, 0, 0x80310000, 0, 0], np.uint32),  # uncertain is still a value
+    )
+    found = trends.trend(column, 1, 9)
+    lines = [tuple(map(list, stretch.steps())) for stretch in found.stretches]
+    assert lines == [([1, 2, 2, 3], [1.0, 1.0, 2.0, 2.0]), ([6, 9], [1.0, 1.0])]
+    assert found.bad == [trends.Span(3, 6, "Good")]
+    assert found.uncertain == [trends.Span(2, 3, "UncertainLastUsableValue")]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tagwerk.actors.historian.logic.arrived import Arrived
-from tagwerk.actors.historian.logic.series import Series
+from tagwerk.actors.historian.logic.series import Series, joined
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.samples import ValueType, text_fits
 
@@ -22,6 +22,7 @@ IMPORT_ROWS: Final = 1 << 16
 """Samples in one message."""
 
 _MARK: Final = np.uint32(q.BACKFILLED)
+_WHAT: Final = np.uint32(q.CODE_MASK)
 _LENGTH: Final = "columns of an import differ in length"
 
 
@@ -56,18 +57,20 @@ def arrived_of(asked: ImportSamples) -> Arrived:
 
 
 def are_new(have: Sequence[Series], given: Series) -> NDArray[np.bool_]:
-    """Which samples history does not have: none is equal in time, value and quality, the mark left aside.
+    """Which samples history does not have: none is equal in time, value and name of the quality.
 
     Args:
-        have: Samples of the same tag, in any order.
-        given: What may be new. Of samples that are equal among themselves, the first is.
+        have: Samples of the same tag, each piece in the order of time.
+        given: What may be new, in the order of time. Of samples that are equal among themselves, the first is.
 
     Returns:
         bool (n,).
     """
+    near = joined([at_times(piece, given.times) for piece in have], given.kind)
     places: dict[str, int] = {}
-    near = [piece.take(np.isin(piece.times, given.times)) for piece in have]
-    columns = [_columns(piece, places) for piece in (*near, given)]
+    if _all_differ(near) and _all_differ(given):  # nothing has to be sorted
+        return _differ(near, given, places)
+    columns = [_columns(piece, places) for piece in (near, given)]
     times, bits, codes, valued = (np.concatenate(column) for column in zip(*columns, strict=True))
     order = np.lexsort((valued, codes, bits, times))
     first = np.ones(len(order), np.bool_)
@@ -82,6 +85,31 @@ def are_new(have: Sequence[Series], given: Series) -> NDArray[np.bool_]:
     return new[len(order) - len(given) :]
 
 
+def _all_differ(series: Series) -> bool:
+    return bool((series.times[1:] > series.times[:-1]).all())
+
+
+def _differ(have: Series, given: Series, places: dict[str, int]) -> NDArray[np.bool_]:
+    """Where `given` is other than `have`; no time is twice in one of them, and all of `have` are in `given`."""
+    rows = np.searchsorted(given.times, have.times)
+    pairs = zip(_columns(have, places), _columns(given.take(rows), places), strict=True)
+    same = np.logical_and.reduce([mine == theirs for mine, theirs in pairs])
+    new = np.ones(len(given), np.bool_)
+    new[rows[same]] = False
+    return new
+
+
+def at_times(series: Series, times: NDArray[np.int64]) -> Series:
+    """The samples whose times are among these.
+
+    Args:
+        series: Samples in the order of time.
+        times: int64 (n,), at least one, never falling.
+    """
+    near = series.between(int(times[0]), int(times[-1]) + 1)
+    return near.take(times[np.searchsorted(times, near.times)] == near.times)
+
+
 def _columns(series: Series, places: dict[str, int]) -> tuple[NDArray[Any], ...]:
     values = series.values
     if series.kind is ValueType.FLOAT:
@@ -90,4 +118,4 @@ def _columns(series: Series, places: dict[str, int]) -> tuple[NDArray[Any], ...]
         bits = np.array([places.setdefault(text, len(places)) for text in values.tolist()], np.int64)
     else:
         bits = values.astype(np.int64)
-    return series.times, np.where(series.valued, bits, 0), series.quality & ~_MARK, series.valued
+    return series.times, np.where(series.valued, bits, 0), series.quality & _WHAT, series.valued

@@ -53,10 +53,21 @@ class AlarmList(Message, frozen=True):
 
 
 class GetOccurrences(Message, frozen=True):
-    """To `alarms/0`: past and present occurrences, newest last; `name` "" for all. Answered by `OccurrenceList`."""
+    """To `alarms/0`: the newest past and present occurrences that match. Answered by `OccurrenceList`.
+
+    `name` of an alarm, or a glob; "" for all. `start_ns <= raised < end_ns`. `open`: those that are not cleared;
+    `unacked`: those that nobody has acknowledged. To page back, ask again with `beyond` = (`raised_ns`, `name`,
+    `occurrence`) of the first one; with `oldest_first` the first ones are given, and `beyond` is the last one.
+    """
 
     name: str = ""
     limit: int = 100
+    start_ns: int | None = None
+    end_ns: int | None = None
+    open: bool = False
+    unacked: bool = False
+    beyond: tuple[int, str, str] | None = None
+    oldest_first: bool = False
 
 
 class Occurrence(Record, frozen=True):

@@ -72,7 +72,9 @@ class OutboxBell(Message, frozen=True):
 class GetEvents(Message, frozen=True):
     """To `events/0`: the newest events that match; with `after_id`, the first ones after it. Answered by `EventList`.
 
-    `start_ns <= time < end_ns`; `target` is a whole name, "" for all. To follow, ask again with the last number.
+    `start_ns <= time < end_ns`; `target` is a name or a glob, "" for all; `kinds` are names or globs, at most 100, none
+    for all; `user` is a whole name. To follow, ask again with the last number; to page back, with `before_id` = the
+    first one (0: no bound); to page through all from the first on, with `oldest_first` and `after_id`.
     """
 
     limit: int = 100
@@ -80,6 +82,10 @@ class GetEvents(Message, frozen=True):
     start_ns: int | None = None
     end_ns: int | None = None
     target: str = ""
+    kinds: tuple[str, ...] = ()
+    user: str = ""
+    before_id: int = 0
+    oldest_first: bool = False
 
 
 class EventList(Message, frozen=True):

@@ -121,7 +121,7 @@ class Alarms(Actor):
                 return self._list(message)
             case GetOccurrences():
                 self._commit()  # the answer is read from the store
-                return OccurrenceList(self._store.occurrences(message.name, message.limit))
+                return OccurrenceList(self._store.occurrences(message))
             case AckAlarm():
                 return self._acknowledge(message)
             case ResetAlarm():

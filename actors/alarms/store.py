@@ -11,7 +11,8 @@ from sqlite_utils import Database
 
 from tagwerk.actors.alarms.logic.book import AlarmState
 from tagwerk.actors.alarms.logic.states import Core, Phase
-from tagwerk.protocols.alarms import Occurrence
+from tagwerk.protocols.alarms import GetOccurrences, Occurrence
+from tagwerk.protocols.names import NAME_LIMIT, is_glob
 from tagwerk.protocols.tags import PositionMark
 from tagwerk.runtime.outbox import Outbox
 from tagwerk.runtime.store import open_store, transaction
@@ -30,6 +31,7 @@ WAL_PAGES: Final = 4_000
 PAGE_LIMIT: Final = 10_000
 """Occurrences in one answer."""
 
+_NS_LIMIT: Final = (1 << 63) - 1
 _STATE: Final = tuple(field.name for field in fields(AlarmState))
 _OCCURRENCE: Final = Occurrence.__struct_fields__
 _JSON: Final = frozenset({"value", "since_value"})  # keeps true, 1 and 1.0 apart
@@ -99,21 +101,31 @@ class AlarmStore:
         rows = self._rows("SELECT shard, journal, incarnation, n FROM positions")
         return {shard: PositionMark(int(journal), incarnation, n) for shard, journal, incarnation, n in rows}
 
-    def occurrences(self, name: str, limit: int) -> tuple[Occurrence, ...]:
-        """Give the newest occurrences, oldest first.
-
-        Args:
-            name: Of one alarm; "" for all.
-            limit: How many, at most `PAGE_LIMIT`.
-        """
-        where = "WHERE name = ?" if name else ""
-        rows = self._rows(
-            f"SELECT {', '.join(_OCCURRENCE)} FROM occurrences {where}"
-            # Of what began at one time, not what was read first: that depends on which shard answers first.
-            " ORDER BY raised_ns DESC, name DESC, id DESC LIMIT ?",
-            (*([name] if name else []), max(1, min(limit, PAGE_LIMIT))),
-        )
-        return tuple(_occurrence(row) for row in reversed(rows))
+    def occurrences(self, asked: GetOccurrences) -> tuple[Occurrence, ...]:
+        """Give the occurrences that match, at most `PAGE_LIMIT`, oldest first."""
+        given: dict[str, Any] = {
+            "name": asked.name.replace("[", "[[]")[:NAME_LIMIT] if is_glob(asked.name) else asked.name,
+            "start": -_NS_LIMIT if asked.start_ns is None else _clamp(asked.start_ns),
+            "end": _NS_LIMIT if asked.end_ns is None else _clamp(asked.end_ns),
+            "limit": max(1, min(asked.limit, PAGE_LIMIT)),
+        }
+        where = "raised_ns >= :start AND raised_ns < :end"
+        if asked.name:
+            where += f" AND name {'GLOB' if is_glob(asked.name) else '='} :name"
+        where += " AND cleared_ns IS NULL" * asked.open + " AND acked_ns IS NULL" * asked.unacked
+        if asked.beyond is not None:
+            given.update(raised=_clamp(asked.beyond[0]), last=asked.beyond[1], occurrence=asked.beyond[2])
+            sign = ">" if asked.oldest_first else "<"
+            where += (
+                f" AND (raised_ns, name, id) {sign}"
+                " (:raised, :last, (SELECT coalesce(max(id), 0) FROM occurrences WHERE occurrence = :occurrence))"
+            )
+        # Of what began at one time, not what was read first: that depends on which shard answers first.
+        order = "raised_ns, name, id" if asked.oldest_first else "raised_ns DESC, name DESC, id DESC"
+        found = self._connection.execute(
+            f"SELECT {', '.join(_OCCURRENCE)} FROM occurrences WHERE {where} ORDER BY {order} LIMIT :limit", given
+        ).fetchall()
+        return tuple(_occurrence(row) for row in (found if asked.oldest_first else reversed(found)))
 
     def commit(
         self,
@@ -170,6 +182,11 @@ _UPSERT: Final = (
     " ON CONFLICT (occurrence) DO UPDATE SET "
     + ", ".join(f"{column} = excluded.{column}" for column in _OCCURRENCE if column != "occurrence")
 )
+
+
+def _clamp(number: int) -> int:
+    """What came from outside may not fit into SQLite's integer."""
+    return max(-_NS_LIMIT, min(number, _NS_LIMIT))
 
 
 def _state_row(state: AlarmState) -> list[Any]:

@@ -9,12 +9,16 @@ from typing import Final, final
 
 from sqlite_utils import Database
 
+from tagwerk.protocols.names import NAME_LIMIT, is_glob
 from tagwerk.protocols.plantwide import Event, GetEvents, OutboxPage
 from tagwerk.runtime.store import open_store, transaction
 
 LAYOUT: Final = 1
 EVENTS_LIMIT: Final = 5_000
 """Events in one answer, whatever is asked for."""
+
+KINDS_LIMIT: Final = 100
+"""Kinds in one question."""
 
 NODE: Final = "node"
 """The source of what is read from gauge pages; its "boxes" are the actors, its numbers their counts of FATAL."""
@@ -112,19 +116,32 @@ class Store:
 
     def find(self, asked: GetEvents) -> tuple[tuple[int, Event], ...]:
         """Events that match, oldest first, each with its number in this store."""
-        newest = asked.after_id <= 0
+        newest = asked.after_id <= 0 and not asked.oldest_first
         given: dict[str, int | str] = {
             "after": _clamp(asked.after_id),
+            "before": _clamp(asked.before_id) if asked.before_id > 0 else _NS_LIMIT,
             "start": -_NS_LIMIT if asked.start_ns is None else _clamp(asked.start_ns),
             "end": _NS_LIMIT if asked.end_ns is None else _clamp(asked.end_ns),
-            "target": asked.target,
+            "user": asked.user,
             "limit": max(1, min(asked.limit, EVENTS_LIMIT)),
         }
-        where = "id > :after AND time_ns >= :start AND time_ns < :end" + (" AND target = :target" * bool(asked.target))
+        where = "id > :after AND id < :before AND time_ns >= :start AND time_ns < :end"
+        where += _like("target", [asked.target] if asked.target else [], given)
+        where += _like("kind", asked.kinds[:KINDS_LIMIT], given) + (" AND user = :user" * bool(asked.user))
         order = "DESC" if newest else "ASC"
         found = self.db.query(f"SELECT * FROM events WHERE {where} ORDER BY id {order} LIMIT :limit", given)
         rows = [(int(row["id"]), Event(*(row[name] for name in Event.__struct_fields__))) for row in found]
         return tuple(reversed(rows)) if newest else tuple(rows)
+
+
+def _like(column: str, patterns: Sequence[str], given: dict[str, int | str]) -> str:
+    """The condition that a column is one of these names or globs, whose parameters are put into `given`."""
+    parts: list[str] = []
+    for number, pattern in enumerate(patterns):
+        name = f"{column}{number}"
+        given[name] = pattern[:NAME_LIMIT].replace("[", "[[]") if is_glob(pattern) else pattern
+        parts.append(f"{column} {'GLOB' if is_glob(pattern) else '='} :{name}")
+    return f" AND ({' OR '.join(parts)})" if parts else ""
 
 
 def _row(event: Event, source: str, box: str, seq: int) -> tuple[object, ...]:

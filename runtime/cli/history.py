@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -15,16 +12,13 @@ from typer.core import TyperCommand
 
 from tagwerk.runtime.cli import completion, history_read, history_rows, history_steps, output, times
 from tagwerk.runtime.cli.history_read import Wanted
-from tagwerk.runtime.cli.new_file import check_new_file, new_file
+from tagwerk.runtime.cli.new_file import check_new_file, new_file, text_to
 from tagwerk.runtime.cli.options import examples
 from tagwerk.runtime.cli.progress import Progress
 from tagwerk.runtime.cli.session import Session, session_of
 from tagwerk.runtime.cli.tags import matching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import TextIO
-
     from tagwerk.protocols.tags import TagDef
     from tagwerk.runtime.attach import Plant
 
@@ -183,19 +177,6 @@ def history(
             _show(plant, definitions, wanted, form, session, now_ns)
 
 
-@contextmanager
-def _text_to(form: Form) -> Iterator[TextIO]:
-    """Where CSV and JSON go."""
-    if form.file is None:
-        yield sys.stdout
-        return
-    with new_file(form.file, replace=form.force) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
-        yield text
-        text.flush()
-        text.detach()
-
-
 def _show(plant: Plant, tags: list[TagDef], wanted: Wanted, form: Form, session: Session, now_ns: int) -> None:
     with Progress("samples", to_file=form.path is not None) as progress:
         found = history_read.columns_of(plant, tags, wanted, progress, now_ns)
@@ -205,10 +186,10 @@ def _show(plant: Plant, tags: list[TagDef], wanted: Wanted, form: Form, session:
             with new_file(form.parquet, replace=form.force) as stream:
                 ParquetSamples(stream, tags).write(found)
         elif form.csv:
-            with _text_to(form) as text:
+            with text_to(form.file, force=form.force) as text:
                 history_rows.write_csv(text, found, marks=form.marks)
         elif form.json:
-            with _text_to(form) as text:
+            with text_to(form.file, force=form.force) as text:
                 output.json_list(history_rows.json_rows(found), text)
         else:
             history_rows.show_table(found, session.utc)
@@ -223,10 +204,10 @@ def _show_steps(plant: Plant, tags: list[TagDef], steps: history_steps.Steps, fo
             with new_file(form.parquet, replace=form.force) as stream:
                 write_steps(stream, steps.columns, tags, found)
         elif form.csv:
-            with _text_to(form) as text:
+            with text_to(form.file, force=form.force) as text:
                 history_steps.write_csv(text, steps.columns, found)
         elif form.json:
-            with _text_to(form) as text:
+            with text_to(form.file, force=form.force) as text:
                 output.json_list(history_steps.json_rows(steps.columns, found), text)
         else:
             history_steps.show_table(steps.columns, found, session.utc)

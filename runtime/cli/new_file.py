@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
+import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
+
+import typer
 
 from tagwerk.protocols.errors import ConfigError
 
@@ -49,6 +53,39 @@ def _is_special(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()  # a pipe, /dev/stdout
 
 
+def check_form(as_csv: bool, as_json: bool, file: Path | None, force: bool) -> None:
+    """Check the options of a command that gives CSV and JSON, also into a file.
+
+    Raises:
+        typer.BadParameter: They do not go together.
+        ConfigError: The file may not be written.
+    """
+    if as_csv and as_json:
+        raise typer.BadParameter("one of --csv and --json, not both")
+    if file is not None:
+        if not (as_csv or as_json):
+            raise typer.BadParameter("--output takes what --csv or --json gives")
+        check_new_file(file, replace=force)
+
+
+@contextmanager
+def text_to(file: Path | None, *, force: bool) -> Iterator[TextIO]:
+    """Give a stream for CSV or JSON: standard output, or a file that is there when it is whole.
+
+    Raises:
+        ConfigError: See `new_file`.
+        OSError: See `new_file`.
+    """
+    if file is None:
+        yield sys.stdout
+        return
+    with new_file(file, replace=force) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        yield text
+        text.flush()
+        text.detach()
+
+
 @contextmanager
 def new_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
     """Give a stream to write the file with. It gets its name when it is left without an error, and not before.
@@ -65,23 +102,31 @@ def new_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
     """
     check_new_file(path, replace=replace)
     if _is_special(path):
-        with path.open("wb") as special:
+        with _named_errors(path), path.open("wb") as special:
             yield special
         return
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     stream = open(part, "xb", buffering=BUFFER_BYTES)  # noqa: SIM115  closed before it gets its name
     try:
-        with stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        _give_name(part, path, replace)
-    except OSError as error:
-        if error.filename is None:  # a write does not know its file
-            raise OSError(error.errno, f"{error.strerror}; it was not written", str(path)) from error
-        raise
+        with _named_errors(path):
+            with stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            _give_name(part, path, replace)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """A write does not know its file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, f"{error.strerror}; it was not written", str(path)) from error
 
 
 def _give_name(part: Path, path: Path, replace: bool) -> None:

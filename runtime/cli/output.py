@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -69,6 +70,13 @@ def json_list(rows: Iterable[object], stream: TextIO | None = None) -> None:
         write(json.dumps(row, allow_nan=False))
         first = False
     write("[]\n" if first else "\n]\n")
+
+
+def csv_rows(head: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO) -> None:
+    """Write CSV, as the rows come."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
 
 
 def is_terminal() -> bool:

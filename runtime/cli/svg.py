@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 1_000
 LEFT: Final = 76
-RIGHT: Final = 16
+RIGHT: Final = 36
 HEIGHT: Final = 220
 LINE: Final = 18
 AXIS: Final = 40
-PANELS_MOST: Final = 40
 COLORS: Final = 6
 
 POINTS: Final = 4 * (WIDTH - LEFT - RIGHT)
@@ -67,9 +66,9 @@ def picture(trends: Sequence[Trend], start_ns: int, end_ns: int, utc: bool) -> s
         panels.setdefault("bool" if one.tag.type == "bool" else one.tag.unit, []).append((number, one))
     parts: list[str] = []
     top = LINE
-    for unit, members in panels.items():
+    for members in panels.values():
         top += LINE * len(members)
-        parts += _panel(unit, members, top, scale)
+        parts += _panel(members, top, scale)
         top += HEIGHT + LINE
     parts += _time_axis(top - LINE, scale, utc)
     names = ", ".join(one.tag.name for one in trends)
@@ -94,7 +93,7 @@ class _Scale:
         return LEFT + np.clip(share, 0.0, 1.0) * (WIDTH - LEFT - RIGHT)
 
 
-def _panel(unit: str, members: Sequence[tuple[int, Trend]], top: int, scale: _Scale) -> Iterator[str]:
+def _panel(members: Sequence[tuple[int, Trend]], top: int, scale: _Scale) -> Iterator[str]:
     low, high, ticks = _range([stretch for _, one in members for stretch in one.stretches])
     for place, (number, one) in enumerate(members):
         y = top - LINE * (len(members) - place) + 6
@@ -114,8 +113,6 @@ def _panel(unit: str, members: Sequence[tuple[int, Trend]], top: int, scale: _Sc
         for stretch in one.stretches:
             yield f'<path class="line c{number % COLORS}" d="{_path(stretch, scale, y_of(stretch.values))}"/>'
     yield f'<rect class="frame" x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT}"/>'
-    if unit and unit != "bool":
-        yield _label(4, top - 6, unit)
 
 
 def _bands(name: str, kind: str, spans: Sequence[Span], top: int, scale: _Scale) -> Iterator[str]:

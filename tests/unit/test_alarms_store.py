@@ -13,7 +13,7 @@ from tagwerk.actors.alarms import store as module
 from tagwerk.actors.alarms.logic.book import AlarmState
 from tagwerk.actors.alarms.logic.states import Core, Phase
 from tagwerk.actors.alarms.store import AlarmStore, Key
-from tagwerk.protocols.alarms import Occurrence
+from tagwerk.protocols.alarms import GetOccurrences, Occurrence
 from tagwerk.protocols.errors import ConfigError
 from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.tags import PositionMark
@@ -51,8 +51,8 @@ def test_all_of_a_commit_is_found_again(store: AlarmStore, path: Path) -> None:
     again = AlarmStore(path)
     assert again.positions() == {"cvt/0": POSITION}
     assert again.states() == {"a": STATE}
-    assert again.occurrences("", 10) == (first,)
-    assert again.occurrences("", 10)[0].value is True
+    assert again.occurrences(GetOccurrences("", 10)) == (first,)
+    assert again.occurrences(GetOccurrences("", 10))[0].value is True
     assert again.blocks() == {2: b"block"}
     assert [found for _, found in again.outbox.page(0, 10).events] == [event]
     assert again.outbox.dirty
@@ -72,7 +72,7 @@ def test_a_commit_that_fails_leaves_nothing(store: AlarmStore, path: Path) -> No
         store.commit({"cvt/0": later}, {"a": replace(STATE, number=5)}, [occurrence("a", 5)], blocks())
     assert store.positions() == {"cvt/0": POSITION}
     assert store.states() == {"a": STATE}
-    assert store.occurrences("", 10) == ()
+    assert store.occurrences(GetOccurrences("", 10)) == ()
     assert store.blocks() == {}
 
 
@@ -80,15 +80,15 @@ def test_an_occurrence_is_one_row_however_often_it_changes(store: AlarmStore) ->
     store.commit({}, {}, [occurrence("a", 1)], [])
     closed = occurrence("a", 1, cleared_ns=50, acked_ns=60, acked_by="anna", comment="ok")
     store.commit({}, {}, [closed], [])
-    assert store.occurrences("a", 10) == (closed,)
+    assert store.occurrences(GetOccurrences("a", 10)) == (closed,)
 
 
 def test_the_newest_occurrences_come_oldest_first(store: AlarmStore) -> None:
     store.commit({}, {}, [occurrence("a", 3), occurrence("b", 1), occurrence("a", 2)], [])
-    assert [o.occurrence for o in store.occurrences("", 2)] == ["a-2", "a-3"]
-    assert [o.occurrence for o in store.occurrences("a", 5)] == ["a-2", "a-3"]
-    assert [o.occurrence for o in store.occurrences("", -5)] == ["a-3"]
-    assert store.occurrences("nobody", 5) == ()
+    assert [o.occurrence for o in store.occurrences(GetOccurrences("", 2))] == ["a-2", "a-3"]
+    assert [o.occurrence for o in store.occurrences(GetOccurrences("a", 5))] == ["a-2", "a-3"]
+    assert [o.occurrence for o in store.occurrences(GetOccurrences("", -5))] == ["a-3"]
+    assert store.occurrences(GetOccurrences("nobody", 5)) == ()
 
 
 def test_places_are_for_life(store: AlarmStore, path: Path) -> None:
@@ -116,5 +116,5 @@ def test_the_oldest_occurrences_go_at_a_start(store: AlarmStore, path: Path, mon
     store.commit({}, {}, [occurrence("a", number) for number in range(1, 6)], [])
     monkeypatch.setattr(module, "OCCURRENCES_LIMIT", 2)
     again = AlarmStore(path)
-    assert [o.occurrence for o in again.occurrences("", 10)] == ["a-4", "a-5"]
+    assert [o.occurrence for o in again.occurrences(GetOccurrences("", 10))] == ["a-4", "a-5"]
     again.close()

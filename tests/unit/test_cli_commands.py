@@ -318,8 +318,9 @@ def test_a_wrong_span_is_a_usage_error(call: Call, arguments: tuple[str, ...]) -
 def test_a_plot_has_a_gap_where_the_value_was_bad(call: Call, plant: FakePlant) -> None:
     stamps = [NOW_NS + n * 10**9 for n in range(90)]
     quality = [0x80310000 if 30 <= n < 60 else 0 for n in range(90)]
-    plant.answers[h.GetHistory] = page(make(ValueType.FLOAT, [1] * 90, [5.0] * 45 + [6.0] * 45, stamps, quality))
-    code, out, err = call("history", "mash.temperature", "--plot", "--utc")
+    plant.answers[h.GetTrend] = page(make(ValueType.FLOAT, [1] * 90, [5.0] * 45 + [6.0] * 45, stamps, quality))
+    span = ("--from", "2023-11-14T22:13:20Z", "--to", "2023-11-14T22:15:00Z")
+    code, out, err = call("history", "mash.temperature", "--plot", "--utc", *span)
     assert (code, err) == (0, "")
     assert "mash.temperature [degC]" in out
     assert "11-14 22:13:20" in out
@@ -327,7 +328,7 @@ def test_a_plot_has_a_gap_where_the_value_was_bad(call: Call, plant: FakePlant) 
 
 
 def test_texts_cannot_be_plotted(call: Call, plant: FakePlant) -> None:
-    plant.answers[h.GetHistory] = page()
+    plant.answers[h.GetTrend] = page()
     assert call("history", "mash.batch", "--plot")[0] == 1
     code, _, err = call("history", "mash.temperature", "--plot")
     assert (code, "nothing to plot" in err) == (1, True)

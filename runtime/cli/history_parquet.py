@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
@@ -82,14 +83,14 @@ class ParquetSamples:
 
     def write(self, columns: Iterable[Column]) -> None:
         """Write samples, as they come, and the end of the file."""
-        for column in columns:
-            self._held.append(self._table(column))
-            self._held_rows += len(column)
-            self._held_bytes += self._held[-1].nbytes if column.tag.type == "str" else 0
-            if self._held_rows >= GROUP_ROWS or self._held_bytes >= GROUP_TEXT_BYTES:
-                self._flush()
-        self._flush()
-        self._writer.close()
+        with _closed_at_the_end(self._writer):
+            for column in columns:
+                self._held.append(self._table(column))
+                self._held_rows += len(column)
+                self._held_bytes += self._held[-1].nbytes if column.tag.type == "str" else 0
+                if self._held_rows >= GROUP_ROWS or self._held_bytes >= GROUP_TEXT_BYTES:
+                    self._flush()
+            self._flush()
 
     def _flush(self) -> None:
         if self._held:
@@ -126,6 +127,17 @@ class ParquetSamples:
         return found
 
 
+@contextmanager
+def _closed_at_the_end(writer: Any) -> Iterator[None]:
+    """Close a ParquetWriter; one whose file is given up is not, for it would write to what is closed."""
+    try:
+        yield
+    except BaseException:
+        writer.is_open = False
+        raise
+    writer.close()
+
+
 def write_steps(stream: BinaryIO, names: Sequence[str], tags: Sequence[TagDef], rows: Iterable[StepRows]) -> None:
     """Write steps: `time tag`, the columns, `unit`. A column of tags of several types is a double.
 
@@ -143,7 +155,8 @@ def write_steps(stream: BinaryIO, names: Sequence[str], tags: Sequence[TagDef], 
     label = pa.dictionary(pa.int32(), pa.string())
     fields = [("time", pa.timestamp("ns", tz="UTC")), ("tag", label), *kinds.items(), ("unit", label)]
     schema = pa.schema(fields)
-    with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
+    writer = parquet.ParquetWriter(stream, schema, compression="zstd")
+    with _closed_at_the_end(writer):
         for group in _groups(rows):
             tables = [_step_table(pa, schema, kinds, piece) for piece in group]
             table = pa.concat_tables(tables).unify_dictionaries()

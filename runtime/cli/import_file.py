@@ -195,17 +195,20 @@ class Checker:
         kinds: NDArray[np.uint8], texts: list[str], right: NDArray[np.bool_],
     ) -> None:  # fmt: skip
         column = cells.values
-        given = [column[row] for row in rows.tolist()]
+        given = column if len(rows) == len(column) else [column[row] for row in rows.tolist()]
         kind = TYPE_NAMES[tag.type]
         if kind is ValueType.STR:  # an empty text that is Good is a value
             there = np.array([text is not None and (text != "" or not code) for text, code in
                               zip(given, codes[rows].tolist(), strict=True)], np.bool_)  # fmt: skip
         else:
-            there = np.array([text is not None and text != "" for text in given], np.bool_)
+            there = np.ones(len(given), np.bool_)
+            if None in given or "" in given:
+                there = np.array([text is not None and text != "" for text in given], np.bool_)
         self._check_gaps(cells, rows[~there], right)
         kinds[rows] = np.where(there, np.uint8(kind), np.uint8(ValueType.QUALITY))
         rows = rows[there]
-        given = [cell for cell, known in zip(given, there.tolist(), strict=True) if known]
+        if not there.all():
+            given = [cell for cell, known in zip(given, there.tolist(), strict=True) if known]
         if kind is ValueType.STR:
             given = [text if isinstance(text, str) else str(text) for text in given]
             bits[rows] = np.arange(len(texts), len(texts) + len(given))
@@ -245,11 +248,16 @@ class Checker:
     @staticmethod
     def _has_other_unit(tag: TagDef, cells: Cells, rows: NDArray[np.int64]) -> bool:
         units = cells.units
-        return units is not None and bool({units[row] for row in rows.tolist()} - {"", tag.unit})
+        if units is None:
+            return False
+        mine = units if len(rows) == len(units) else [units[row] for row in rows.tolist()]
+        return not {*mine} <= {"", tag.unit}
 
 
 def _groups(names: list[str]) -> list[tuple[str, NDArray[np.int64]]]:
     """The different names, and the rows of each."""
+    if names and names.count(names[0]) == len(names):
+        return [(names[0], np.arange(len(names)))]
     numbers: dict[str, int] = {}
     which = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
     order = which.argsort(kind="stable")

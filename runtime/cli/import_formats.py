@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from tagwerk.runtime.cli.import_file import Findings
 
-BLOCK_ROWS: Final = 1 << 16
+BLOCK_ROWS: Final = 1 << 14
 CELL_LIMIT: Final = 1 << 20
 """Characters in a cell: more than any text that a tag may have."""
 
@@ -64,21 +65,10 @@ def _csv_cells(path: Path, findings: Findings) -> Iterator[Cells]:
         try:
             head = next(reader, [])
             _check_head(path, head)
-            block: list[list[str]] = []
-            lines: list[int] = []
-            for row in reader:
-                if len(row) != len(head):
-                    if not row:
-                        continue
-                    findings.add(reader.line_num, f"{len(row)} cells; expected {len(head)}, as in line 1")
-                    continue
-                block.append(row)
-                lines.append(reader.line_num)
-                if len(block) == BLOCK_ROWS:
-                    yield _csv_block(head, block, lines, raw.tell() / size)
-                    block, lines = [], []
-            if block:
-                yield _csv_block(head, block, lines, 1.0)
+            last = reader.line_num
+            while rows := list(itertools.islice(reader, BLOCK_ROWS)):
+                lines, last = _lines(rows, last, reader.line_num), reader.line_num
+                yield _csv_block(head, rows, lines, raw.tell() / size, findings)
         except csv.Error as error:
             raise ConfigError(f"no CSV: {error}", file=str(path), line=reader.line_num) from error
         except UnicodeDecodeError as error:
@@ -87,8 +77,22 @@ def _csv_cells(path: Path, findings: Findings) -> Iterator[Cells]:
             ) from error
 
 
-def _csv_block(head: list[str], rows: list[list[str]], lines: list[int], share: float) -> Cells:
-    columns = dict(zip(head, map(list, zip(*rows, strict=True)), strict=True))
+def _lines(rows: list[list[str]], before: int, last: int) -> Sequence[int]:
+    """The line in which each row ends."""
+    if last - before == len(rows):
+        return range(before + 1, last + 1)
+    # Texts with line ends in them, or empty lines at the end of the file.
+    return list(itertools.accumulate((1 + sum(cell.count("\n") for cell in row) for row in rows), initial=before))[1:]
+
+
+def _csv_block(head: list[str], rows: list[list[str]], lines: Sequence[int], share: float, findings: Findings) -> Cells:
+    if {*map(len, rows)} != {len(head)}:
+        for line, row in zip(lines, rows, strict=True):
+            if row and len(row) != len(head):
+                findings.add(line, f"{len(row)} cells; expected {len(head)}, as in line 1")
+        kept = [(line, row) for line, row in zip(lines, rows, strict=True) if len(row) == len(head)]
+        lines, rows = [line for line, _ in kept], [row for _, row in kept]
+    columns = dict(zip(head, map(list, zip(*rows, strict=True)), strict=True)) if rows else {name: [] for name in head}
     return Cells(
         lines, columns["time"], columns["tag"], columns["value"], columns.get("unit"), columns.get("quality"), share
     )

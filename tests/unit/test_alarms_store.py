@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replace_occurrence
 
 from tagwerk.actors.alarms import store as module
 from tagwerk.actors.alarms.logic.book import AlarmState
@@ -81,6 +82,30 @@ def test_an_occurrence_is_one_row_however_often_it_changes(store: AlarmStore) ->
     closed = occurrence("a", 1, cleared_ns=50, acked_ns=60, acked_by="anna", comment="ok")
     store.commit({}, {}, [closed], [])
     assert store.occurrences(GetOccurrences("a", 10)) == (closed,)
+
+
+def test_occurrences_are_filtered_and_paged(store: AlarmStore) -> None:
+    acked = [occurrence("b", 2, cleared_ns=50, acked_ns=60), occurrence("b", 3, cleared_ns=50)]
+    # Two that were raised at the same time, as after a replay, and one of another alarm.
+    same = replace_occurrence(occurrence("a", 1), occurrence="a-again")
+    store.commit({}, {}, [occurrence("a", 1), same, *acked, occurrence("a", 4)], [])
+
+    def names(asked: GetOccurrences) -> list[str]:
+        return [one.occurrence for one in store.occurrences(asked)]
+
+    every = ["a-1", "a-again", "b-2", "b-3", "a-4"]
+    assert names(GetOccurrences(start_ns=20, end_ns=40)) == ["b-2", "b-3"]
+    assert names(GetOccurrences("?", start_ns=-(2**70), end_ns=2**70)) == every
+    assert names(GetOccurrences("a*", open=True)) == ["a-1", "a-again", "a-4"]
+    assert names(GetOccurrences("b", unacked=True)) == ["b-3"]
+    for oldest_first in (False, True):
+        found: list[str] = []
+        asked = GetOccurrences(limit=1, oldest_first=oldest_first)
+        while page := store.occurrences(asked):
+            found.append(page[0].occurrence)
+            place = (page[0].raised_ns, page[0].name, page[0].occurrence)
+            asked = GetOccurrences(limit=1, oldest_first=oldest_first, beyond=place)
+        assert found == (every if oldest_first else every[::-1])
 
 
 def test_the_newest_occurrences_come_oldest_first(store: AlarmStore) -> None:

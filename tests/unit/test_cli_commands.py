@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from tagwerk.protocols import history as h
-from tagwerk.protocols.alarms import AlarmRow
+from tagwerk.protocols.alarms import AlarmRow, GetOccurrences, Occurrence, OccurrenceList
 from tagwerk.protocols.errors import NotSent, PeerDown, Refused, TagwerkError, Timeout, Unavailable, Unknown
 from tagwerk.protocols.machines import GetMachine, MachineState, MachineVariable, SendEvent, SetParameter
 from tagwerk.protocols.message import Message
 from tagwerk.protocols.plantwide import DeadLetter, DeadLetters, Event, EventList, GetDeadLetters, GetEvents
 from tagwerk.protocols.samples import Samples, TagValue, ValueType, encode, make
 from tagwerk.protocols.tags import ExplainTag, TagDef, TagExplained
-from tagwerk.runtime.cli import completion, failure
+from tagwerk.runtime.cli import completion, events, failure
 from tagwerk.runtime.cli.app import run
 from tagwerk.runtime.cli.session import Session
 from tagwerk.runtime.definitions import DefinitionTable
@@ -389,6 +389,55 @@ def test_events(call: Call, plant: FakePlant) -> None:
         "target": "mash.stirrer", "before": "true", "after": "false", "reason": "why not", "id": 5,
     }  # fmt: skip
     assert plant.asked == [("events/0", GetEvents(3))]
+
+
+def test_events_of_a_span_are_read_page_by_page_into_csv(
+    call: Call, plant: FakePlant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = [(n, Event(NOW_NS + n, "me", "here", "write", "mash.stirrer", "", "", 'a, "b"')) for n in range(1, 8)]
+    monkeypatch.setattr(events, "PAGE_EVENTS", 3)
+
+    def query(_actor: str, asked: GetEvents, _reply: object) -> Message:
+        plant.asked.append(("events/0", asked))
+        fits = [one for one in log if one[0] > asked.after_id and one[0] < (asked.before_id or 100)]
+        return EventList(tuple(fits[: asked.limit] if asked.oldest_first else fits[-asked.limit :]))
+
+    plant.query = query  # type: ignore[method-assign, assignment]
+    code, out, _ = call("events", "--last", "1d", "--kind", "wr*", "--kind", "ack", "--by", "me", "--csv")
+    rows = list(csv.reader(io.StringIO(out)))
+    assert (code, rows[0][0], len(rows)) == (0, "time", 8)
+    assert rows[1][1:] == ["me", "here", "write", "mash.stirrer", "", "", 'a, "b"']
+    asked = [one for _, one in plant.asked if isinstance(one, GetEvents)]
+    assert [one.after_id for one in asked] == [0, 3, 6, 7]
+    assert {(one.kinds, one.user, one.oldest_first) for one in asked} == {(("wr*", "ack"), "me", True)}
+    assert [row["id"] for row in json.loads(call("events", "--limit", "5", "--json")[1])] == [3, 4, 5, 6, 7]
+
+
+def test_alarm_history(call: Call, plant: FakePlant) -> None:
+    first = Occurrence("mash.hi/1", "mash.hi", NOW_NS, NOW_NS + 5, None, "", "", 81.0)
+    gone = Occurrence("old.hi/1", "old.hi", NOW_NS + 9, None, None, "", "", True, late=True)
+
+    def query(_actor: str, asked: GetOccurrences, _reply: object) -> Message:
+        plant.asked.append(("alarms/0", asked))
+        return OccurrenceList((first, gone) if asked.beyond is None else ())
+
+    plant.query = query  # type: ignore[method-assign, assignment]
+    code, out, _ = call("alarms", "history", "*.hi", "--unacked", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [(row["occurrence"], row["priority"], row["value"], row["late"]) for row in rows] == [
+        ("mash.hi/1", "high", 81.0, False), ("old.hi/1", None, True, True),
+    ]  # fmt: skip
+    assert rows[0]["cleared"] == "2023-11-14T22:13:20.000000005Z"
+    (_, asked), *_ = plant.asked
+    assert isinstance(asked, GetOccurrences)
+    assert (asked.name, asked.unacked, asked.oldest_first) == ("*.hi", True, False)
+    assert len(json.loads(call("alarms", "history", "--priority", "high", "--json")[1])) == 1
+    assert [row["name"] for row in json.loads(call("alarms", "history", "--limit", "1", "--json")[1])] == ["old.hi"]
+    assert call("alarms", "history", "--last", "1d", "--csv")[1].splitlines()[2].startswith("old.hi/1,old.hi,,,")
+    assert call("alarms", "history", "--utc")[1].splitlines()[1].split()[0] == "mash.hi"
+    assert call("alarms", "history", "--priority", "hihg")[0] == 2
+    assert call("alarms", "history", "[a]*")[0] == 1
 
 
 def test_deadletters_of_all_actors_by_time(call: Call, plant: FakePlant) -> None:

@@ -117,6 +117,30 @@ def test_events_are_filtered(store: Store) -> None:
     assert times(store, GetEvents(after_id=2**70)) == []
 
 
+def test_events_of_kinds_and_users_and_globs(store: Store) -> None:
+    names = [
+        ("write", "anna", "a.b"),
+        ("ack", "ben", "a.c"),
+        ("history_disk", "", "historian/0"),
+        ("hole", "", "[a].b"),
+    ]
+    events = tuple((n, Event(n, user, "", kind, target)) for n, (kind, user, target) in enumerate(names, 1))
+    store.take("cvt/0", OutboxPage("b", events))
+    assert times(store, GetEvents(kinds=("write", "h*"))) == [1, 3, 4]
+    assert times(store, GetEvents(user="ben")) == [2]
+    assert times(store, GetEvents(target="a.?")) == [1, 2]
+    assert times(store, GetEvents(target="[a]*")) == [4]
+    assert times(store, GetEvents(target="a.*", kinds=("ack",), user="anna")) == []
+
+
+def test_events_are_paged_back_and_from_the_first_on(store: Store) -> None:
+    store.take("cvt/0", page("b", *range(1, 11)))
+    assert times(store, GetEvents(limit=4)) == [7, 8, 9, 10]
+    assert times(store, GetEvents(limit=4, before_id=7)) == [3, 4, 5, 6]
+    assert times(store, GetEvents(limit=4, oldest_first=True)) == [1, 2, 3, 4]
+    assert times(store, GetEvents(limit=4, after_id=4, oldest_first=True)) == [5, 6, 7, 8]
+
+
 def test_each_fatal_count_is_one_event(store: Store) -> None:
     for _ in range(2):  # the second time events/0 was restarted
         events = fatal_events("cvt/0", store.last_count("cvt/0"), 2, "no space", 5)

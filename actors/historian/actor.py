@@ -15,11 +15,12 @@ from tagwerk.actors.historian.rules import Rules, rules_of
 from tagwerk.actors.historian.store import open_history
 from tagwerk.actors.historian.upkeep import DISK_LOOK_S, Disk, Retention, used_pct
 from tagwerk.protocols.history import GetHistorianState, GetHistory, GetTable, GetTrend, HistorianState
-from tagwerk.protocols.plantwide import Event
+from tagwerk.protocols.plantwide import Event, HoldStill
 from tagwerk.protocols.tags import PositionMark
 from tagwerk.runtime import levels
 from tagwerk.runtime.actor import Actor, Later
 from tagwerk.runtime.durable import IDLE_S, Aside, DurableReader, NotTaken, hole_words
+from tagwerk.runtime.hold import Hold
 from tagwerk.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Historian(Actor):
         self._table = TagTable(self.definitions.tags)
         self._rules = Rules(self._store.catalog, rules_of(self.definitions.tags, self.context.plant.alarms))
         self._store.newest = self._rules.newest
+        self._hold = Hold(self.after, partial(self._reading, 1), partial(self._reading, -1))
         self._look_at_disk()
         for number in range(self.context.plant.plant.shards):
             self._follow(f"cvt/{number}")
@@ -118,6 +120,8 @@ class Historian(Actor):
             return self._asking.answer(message)
         if isinstance(message, GetHistorianState):
             return HistorianState(self._store.rows, self._store.catalog.positions())
+        if isinstance(message, HoldStill):
+            return self._hold.answer(message)
         return super().on_message(message, sender)
 
     def on_stop(self) -> None:
@@ -128,6 +132,10 @@ class Historian(Actor):
     def disk_full(self) -> bool:
         """True while the disk is so full that nothing more is taken."""
         return self._disk.level is DiskLevel.STOP
+
+    def _reading(self, more: int) -> None:
+        """A backup reads the files: like any reading it must find in them what it found in the catalog."""
+        self._store.readings += more
 
     # --- taking ------------------------------------------------------------------------------------------------------
 
@@ -210,6 +218,7 @@ class Historian(Actor):
                 with self._store.transaction():
                     self._event("history_disk", self.name, after=level.value, reason=reason)
             if self.disk_full:
+                self._hold.let_go()
                 self._drop(self._retention.make_room(self._now_ns()), reason)
         except sqlite3.OperationalError as error:  # no room for the event either: answering goes on, the log has it
             self.log.error("%s, and not even an event can be stored: %s", reason, error)

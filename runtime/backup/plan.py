@@ -91,12 +91,3 @@ def items(data: Path, directory: str) -> list[Item]:
             if not is_left_out(name) and name != CONSUMERS and path.is_file() and not path.is_symlink():
                 found.append(Item(path, place / name))
     return sorted(found, key=lambda item: (JOURNAL in item.path.parts, len(item.path.parts), item.path))
-
-
-def folders(data: Path) -> list[Path]:
-    """Give all directories below `data/`, parents first, relative to it."""
-    found: list[Path] = []
-    for folder, below, _ in os.walk(data):
-        below[:] = sorted(name for name in below if not is_left_out(name))
-        found += [(Path(folder) / name).relative_to(data) for name in below]
-    return sorted(found, key=lambda path: (len(path.parts), path))

@@ -33,8 +33,13 @@ class Seen:
     changed_ns: int
 
 
-def at_rest(path: Path) -> Seen | None:
-    """Give how a store looks if nobody has it open for writing; None if somebody may."""
+def at_rest(path: Path, rest_s: float = AT_REST_S) -> Seen | None:
+    """Give how a store looks if nobody has it open for writing; None if somebody may.
+
+    Args:
+        path: The store.
+        rest_s: For how long nobody must have written to it; 0 if nobody can.
+    """
     beside = path.with_name(f"{path.name}-wal")
     try:
         status = path.stat()
@@ -43,18 +48,19 @@ def at_rest(path: Path) -> Seen | None:
         return None
     if waits or (path.with_name(f"{path.name}-journal")).exists():
         return None
-    if time.time() - status.st_mtime < AT_REST_S:  # the times of files have a grain of some milliseconds
+    if rest_s and time.time() - status.st_mtime < rest_s:  # the times of files have a grain of some milliseconds
         return None
     return Seen(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def copy_item(item: Item, target: Path, step: Callable[[int], None]) -> Seen | None:
+def copy_item(item: Item, target: Path, step: Callable[[int], None], rest_s: float = AT_REST_S) -> Seen | None:
     """Copy a file.
 
     Args:
         item: The file.
         target: The copy; what was there is replaced.
         step: Called with how many bytes were copied since the last call; what it raises ends the copying.
+        rest_s: See `at_rest`.
 
     Returns:
         How it looked, if it is the same as long as it looks like that.
@@ -63,10 +69,10 @@ def copy_item(item: Item, target: Path, step: Callable[[int], None]) -> Seen | N
         FileNotFoundError: It is gone.
         OSError: It cannot be copied.
     """
-    seen = at_rest(item.source) if item.is_store else None
+    seen = at_rest(item.source, rest_s) if item.is_store else None
     if not item.is_store or seen is not None:
         copy_bytes(item.source, target, step)
-        if not item.is_store or at_rest(item.source) == seen:
+        if not item.is_store or at_rest(item.source, rest_s) == seen:
             return seen
     _copy_store(item.source, target, step)
     return None

@@ -17,7 +17,7 @@ import msgspec
 
 from tagwerk.protocols.errors import ConfigError, LocalProtocolError, Unavailable
 from tagwerk.runtime.backup import plan
-from tagwerk.runtime.backup.copying import Seen, at_rest, copy_item
+from tagwerk.runtime.backup.copying import AT_REST_S, Seen, at_rest, copy_item
 from tagwerk.runtime.backup.holds import LetGo
 from tagwerk.runtime.backup.manifest import (
     DATA,
@@ -84,6 +84,7 @@ class Backup:
         self._holds = holds
         self._online = online
         self._progress = progress
+        self._rest_s = AT_REST_S if online else 0.0
         self._early: dict[Path, Seen] = {}
         self._same: set[Path] = set()
         self._late: set[Path] = set()
@@ -158,7 +159,7 @@ class Backup:
     def _copy_early(self) -> None:
         """Copy what is large and at rest while nobody has to hold still: the past days of history, as a rule."""
         large = [item for item in self._items() if item.is_store and _size(item.source) >= EARLY_BYTES]
-        resting = [item for item in large if at_rest(item.source) is not None]
+        resting = [item for item in large if at_rest(item.source, self._rest_s) is not None]
         self._progress.begin("what is at rest", sum(_size(item.source) for item in resting))
         for item in resting:
             seen = self._copy(item, self._progress.more)
@@ -184,7 +185,7 @@ class Backup:
 
     def _copy_late(self, item: Item) -> None:
         seen = self._early.get(item.path)
-        if seen is not None and at_rest(item.source) == seen:
+        if seen is not None and at_rest(item.source, self._rest_s) == seen:
             self._progress.more(seen.bytes)
             self._same.add(self._data / item.path)
             return
@@ -198,7 +199,7 @@ class Backup:
             folder = folder / part
             folder.mkdir(mode=0o700, exist_ok=True)
         try:
-            return copy_item(item, target, step)
+            return copy_item(item, target, step, self._rest_s)
         except FileNotFoundError:  # a day that was dropped, a file that was replaced: nobody misses it, or `TIDY` tells
             target.unlink(missing_ok=True)
             return None
@@ -285,7 +286,7 @@ def _incarnations(data: Path) -> dict[str, str]:
 
 def _reach(shard: str, found: Found) -> Reach:
     first = found.segments[0].first_n if found.segments else found.next_n
-    return Reach(shard, f"{found.identity.journal_id:016x}", first, found.next_n - 1)
+    return Reach(shard.replace("-", "/", 1), f"{found.identity.journal_id:016x}", first, found.next_n - 1)
 
 
 def _files(directory: Path) -> list[Path]:

@@ -262,7 +262,6 @@ def test_what_was_sealed_after_the_catalog_was_copied_is_not_there_twice(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early_bytes: int
 ) -> None:
     monkeypatch.setattr(making, "EARLY_BYTES", early_bytes)
-    monkeypatch.setattr("tagwerk.runtime.backup.copying.AT_REST_S", -1.0)
     store = Store(home.actor_data("historian/0"))
     day_ns = 86_400 * 10**9
 

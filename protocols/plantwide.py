@@ -65,6 +65,19 @@ class OutboxPage(Message, frozen=True):
     events: tuple[tuple[int, Event], ...]
 
 
+class HoldStill(Message, frozen=True):
+    """From a backup to an actor whose files belong together with those of others: keep what was written so far.
+
+    A shard removes nothing from its journal, the historian puts no past in order and drops no day, `events/0` fetches
+    nothing. All else goes on. It lasts `lease_s` (0: no longer; at most 60); `renew` asks for more of a hold that must
+    not have ended. Answered by `Done` or `Refusal` (Conflict: another backup is being made; NotActive: it has ended).
+    """
+
+    holder: str
+    lease_s: float
+    renew: bool = False
+
+
 class OutboxBell(Message, frozen=True):
     """From an actor to `events/0`: there is something in my outbox. Losing one costs ten seconds, no more."""
 

@@ -32,6 +32,8 @@ _NOTHING: Final = tuple(
 )
 _MANY: Final = 16  # who asks for one name in so many is given a dict of all of them
 _REMEMBERED: Final = 1 << 16
+THINNED: Final = 2
+"""In the column `logged`: history leaves samples out by a rule."""
 
 
 class Packed(msgspec.Struct, array_like=True, frozen=True):
@@ -41,7 +43,7 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
         handles: uint32 (n,), rising.
         shards: uint16 (n,).
         types: `ValueType`, uint8 (n,).
-        logged: uint8 (n,), 0 or 1.
+        logged: uint8 (n,): 0 not, 1 all samples, 2 thinned, see `TagDef.log_rule`.
         bands: Deadband in the tag's unit, float64 (n,).
         hold_s: float64 (n,).
         stale_after_s: float64 (n,), NaN: never.
@@ -116,13 +118,20 @@ def _columns(tags: Sequence[TagDef], fields: _Fields, sources: dict[str, int]) -
         np.array(fields["handle"], "<u4"),
         np.array(fields["shard"], "<u2"),
         np.fromiter(map(TYPE_NAMES.__getitem__, fields["type"]), "u1"),
-        np.array(fields["log"], "u1"),
+        _logged(tags, fields),
         np.array([_band(tag) for tag in tags] if banded else fields["deadband"], "<f8"),
         np.array(fields["hold_s"], "<f8"),
         np.array(fields["stale_after_s"], "<f8"),  # None becomes NaN
         np.fromiter(map(sources.__getitem__, fields["source"]), "<u4"),
         np.array([default is not None for default in fields["default"]], "?"),
     )
+
+
+def _logged(tags: Sequence[TagDef], fields: _Fields) -> NDArray[np.uint8]:
+    logged = np.array(fields["log"], "u1")
+    if fields["log_deadband"].count(None) < len(tags) or fields["log_compression_dev"].count(None) < len(tags):
+        logged[[tag.is_thinned for tag in tags]] = THINNED
+    return logged
 
 
 def _bytes(column: NDArray[Any]) -> memoryview:
@@ -160,7 +169,7 @@ class TagRows(Sequence[TagDef]):
         self.handles = self._column(packed.handles, "<u4")
         self.shards = self._column(packed.shards, "<u2")
         self.types = self._column(packed.types, "u1")
-        self.logged = self._column(packed.logged, "?")
+        self._logged = self._column(packed.logged, "u1")
         self.bands = self._column(packed.bands, "<f8")
         self.hold_s = self._column(packed.hold_s, "<f8")
         self.stale_after_s = self._column(packed.stale_after_s, "<f8")
@@ -186,6 +195,16 @@ class TagRows(Sequence[TagDef]):
     def packed(self) -> Packed:
         """The columns of all tags that this is a part of."""
         return self._packed
+
+    @cached_property
+    def logged(self) -> NDArray[np.bool_]:
+        """Which go to history, bool (n,)."""
+        return _small(self._logged != 0)
+
+    @cached_property
+    def thinned(self) -> NDArray[np.bool_]:
+        """Of which history leaves samples out by a rule, bool (n,)."""
+        return _small(self._logged == THINNED)
 
     @cached_property
     def names(self) -> NameColumn:

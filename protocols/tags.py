@@ -7,7 +7,11 @@ from tagwerk.protocols.samples import Value
 
 
 class TagDef(Record, frozen=True):
-    """The definition of a tag, as `plant/0` gives it. Limits are in `unit`."""
+    """The definition of a tag, as `plant/0` gives it. Limits are in `unit`.
+
+    `deadband` is that of current values: what it swallows is no sample. The keys with `log_` say what of the samples
+    history leaves out, see `log_rule`; None: that rule is not given.
+    """
 
     handle: int
     name: str
@@ -31,6 +35,26 @@ class TagDef(Record, frozen=True):
     labels: tuple[str, ...] = ()
     description: str = ""
     area: str = ""
+    log_deadband: float | None = None
+    log_max_interval_s: float | None = None
+    log_compression_dev: float | None = None
+
+    @property
+    def is_thinned(self) -> bool:
+        """True if history leaves samples out by a rule."""
+        return self.log and not (self.log_deadband is None and self.log_compression_dev is None)
+
+    @property
+    def log_rule(self) -> bool | dict[str, float]:
+        """What history keeps, in the form of the plant file: all, nothing, or the keys of a rule."""
+        if not self.is_thinned:
+            return self.log
+        keys = {
+            "deadband": self.log_deadband,
+            "max_interval_s": self.log_max_interval_s,
+            "compression_dev": self.log_compression_dev,
+        }
+        return {key: value for key, value in keys.items() if value is not None}
 
 
 class GetDefinitions(Message, frozen=True):

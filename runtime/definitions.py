@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tagwerk.runtime.home import Home
 
 FILE: Final = "definitions.msgpack"
-FORMAT: Final = 2
+FORMAT: Final = 3
 NO_SHARD: Final = 0xFFFF
 NO_ROW: Final = -1
 

@@ -14,6 +14,10 @@ from typing import Final, final
 
 from tagwerk.protocols.errors import ConfigError, Unavailable
 
+RESTORING: Final = "data.restoring"
+"""Beside `data`: what a restore has copied so far. Nothing starts in a home with it."""
+RESTORED: Final = "restored"
+"""In a machine's directory: it was restored, and no operator has looked since."""
 SOCKET_PATH_LIMIT_BYTES: Final = 107  # sockaddr_un.sun_path without its final zero, unix(7)
 _PRIVATE: Final = 0o700
 
@@ -49,9 +53,11 @@ class Home:
         """Make all directories, private to this user, and link `run` to a short directory on a tmpfs.
 
         Raises:
-            ConfigError: A directory is there already, but belongs to somebody else or is open to others.
+            ConfigError: A directory is there already, but belongs to somebody else or is open to others; or a restore
+                was not finished.
         """
         self.root.mkdir(parents=True, exist_ok=True)
+        self.refuse_half_restored()
         for directory in (self.data, self.log):
             directory.mkdir(mode=_PRIVATE, exist_ok=True)
             _refuse_foreign(directory)
@@ -59,6 +65,17 @@ class Home:
         with self._alone():
             self._create_run()
         return self
+
+    def refuse_half_restored(self) -> None:
+        """Make sure that no restore is at work here, or was stopped.
+
+        Raises:
+            ConfigError: One is, or was: what is there is not the plant.
+        """
+        half = self.root / RESTORING
+        if half.exists():
+            expected = "`tagwerk restore DIR` once more, or the directory removed"
+            raise ConfigError("a restore is at work here, or was stopped", file=str(half), expected=expected)
 
     def remove_run(self) -> bool:
         """Remove the run directory and its link, if nothing is left in it.

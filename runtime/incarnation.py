@@ -41,6 +41,24 @@ def next_incarnation(directory: Path, clock: Clock) -> int:
     return incarnation
 
 
+def leap(directory: Path, clock: Clock) -> None:
+    """Make the next start's incarnation larger than any that single steps can have reached since the file was written.
+
+    For a directory that comes from elsewhere, a backup: starts that it does not know of have been seen by others.
+
+    Args:
+        directory: An actor's data directory, with the file.
+        clock: Where the wall time comes from.
+    """
+    text = (directory / _FILE).read_text(encoding="ascii", errors="replace").strip()
+    known = int(text) if text.isascii() and text.isdigit() else 0
+    (directory / _FILE).write_text(f"{max(known, _jump(clock))}\n", encoding="ascii")
+
+
+def _jump(clock: Clock) -> int:
+    return (clock.now_ns() << _JUMP_BITS) // 1_000_000_000
+
+
 def _following(directory: Path, clock: Clock) -> int:
     path = directory / _FILE
     try:
@@ -51,6 +69,6 @@ def _following(directory: Path, clock: Clock) -> int:
         text = ""
     if text.isascii() and text.isdigit() and 0 < int(text) < _LIMIT - 1:
         return int(text) + 1
-    jump = (clock.now_ns() << _JUMP_BITS) // 1_000_000_000
+    jump = _jump(clock)
     _log.error("%s holds %r instead of a number: the incarnation jumps to %d", path, text[:40], jump)
     return jump

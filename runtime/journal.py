@@ -96,6 +96,7 @@ class Journal:
         self._shelf: Shelf
         self._tail: Tail
         self._needed: Position | None = None
+        self._held = False
         self._dropped = 0
         self._failed = False
         self._dirty_since_ns: int | None = None
@@ -283,6 +284,20 @@ class Journal:
         self._needed = place
         self._truncate()
 
+    def hold(self, held: bool) -> None:
+        """Remove nothing from now on, whoever has consumed it, until this is called again, or there is no room.
+
+        Args:
+            held: Whether it begins or ends.
+        """
+        self._held = held
+        self._truncate()
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing is removed: `hold` was called, and there was room ever since."""
+        return self._held
+
     def size_bytes(self) -> int:
         """Give the bytes of all segments."""
         return self._shelf.size_bytes
@@ -340,7 +355,7 @@ class Journal:
                 segment = self._tail.write(self._shelf.last_n + 1, self._parts, self._flush_bytes)
                 break
             except OSError as error:
-                if error.errno != errno.ENOSPC or not self._drop_oldest():
+                if error.errno != errno.ENOSPC or not (self._let_go() or self._drop_oldest()):
                     raise
         if self._sync_always:
             self._tail.sync()
@@ -351,8 +366,15 @@ class Journal:
     def _make_room(self) -> None:
         needed = self._flush_bytes + HEADER_BYTES
         while self._shelf.size_bytes + needed > self._cap_bytes:
-            if not self._drop_oldest():
+            if not (self._let_go() or self._drop_oldest()):
                 raise JournalFull(f"journal {self._directory}: at its cap of {self._cap_bytes} bytes")
+
+    def _let_go(self) -> bool:
+        """End the hold: what is acknowledged matters more. Gives whether there was one."""
+        if self._held:
+            self.hold(False)
+            return True
+        return False
 
     def _drop_oldest(self) -> bool:
         dropped = self._shelf.remove_oldest(self._shelf.reached(self._needed)) if self._drops_oldest else 0
@@ -360,7 +382,7 @@ class Journal:
         return dropped > 0
 
     def _truncate(self) -> None:
-        if not self._consumers.lost:
+        if not self._consumers.lost and not self._held:
             places = [self._needed, *self._consumers.places().values()]
             self._shelf.remove_behind(min(map(self._shelf.reached, places)))
 

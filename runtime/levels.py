@@ -18,3 +18,13 @@ JOURNAL_FULL: Final = 1_000
 JOURNAL_WARN: Final = 800
 JOURNAL_ROOM: Final = 750
 """The alarm is cleared below this, so that it does not flap."""
+
+DISK_COUNTER: Final = 0
+"""Of the historian: one of the four below."""
+DISK_UNKNOWN: Final = 0
+"""It has just started and has not looked."""
+DISK_ROOM: Final = 1
+DISK_WARN: Final = 2
+"""Above `disk_warn_pct`."""
+DISK_STOP: Final = 3
+"""Above `disk_stop_pct`: nothing more is taken."""

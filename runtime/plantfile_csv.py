@@ -122,6 +122,14 @@ def _flag(text: str) -> bool | str:
     return _FLAGS.get(text.lower(), text)
 
 
+def _log(text: str) -> bool | str | dict[str, float | str]:
+    """A flag, or `key=value` pairs with semicolons between them, as in `deadband=0.5; max_interval_s=60`."""
+    if "=" not in text:
+        return _flag(text)
+    pairs = (part.partition("=") for part in text.split(";") if part.strip())
+    return {key.strip(): _number(value.strip()) for key, _, value in pairs}
+
+
 def _labels(text: str) -> list[str]:
     return [label.strip() for label in text.split(";") if label.strip()]
 
@@ -137,5 +145,5 @@ def _default(text: str, kind: str) -> float | int | bool | str:
 
 _NUMBERS: Final = ("low", "high", "write_low", "write_high", "deadband", "deadband_pct", "stale_after_s", "hold_s")
 _READ: Final[Mapping[str, Callable[[str], object]]] = MappingProxyType(
-    {**dict.fromkeys(_NUMBERS, _number), "writable": _flag, "log": _flag, "labels": _labels}
+    {**dict.fromkeys(_NUMBERS, _number), "writable": _flag, "log": _log, "labels": _labels}
 )

@@ -16,6 +16,7 @@ from tagwerk.runtime.plantfile_models import (
     AlarmConfig,
     ExternalConfig,
     HistorySection,
+    LogRule,
     MachineConfig,
     NodeConfig,
     OpcuaConfig,
@@ -73,6 +74,8 @@ def tag_problems(tag: TagConfig) -> Iterator[Problem]:
         yield from _range_problems(tag)
         if tag.deadband_pct is not None:
             yield from _deadband_problems(tag)
+    if isinstance(tag.log, LogRule):
+        yield from _log_problems(tag, tag.log)
     if tag.default is not None:
         yield from _default_problems(tag)
     if tag.node and (problem := node_id_problem(tag.node)):
@@ -126,6 +129,19 @@ def _deadband_problems(tag: TagConfig) -> Iterator[Problem]:
         yield Problem(
             ("deadband_pct",), "there is no range to take a percentage of", tag.deadband_pct, expected, ("low", "high")
         )
+
+
+def _log_problems(tag: TagConfig, rule: LogRule) -> Iterator[Problem]:
+    if tag.type in ("bool", "str"):
+        expected = "true or false, or a numeric type"
+        yield Problem(("log",), f"every sample of a {tag.type} tag is logged, or none", None, expected, ("type",))
+    elif rule.deadband is None and rule.compression_dev is None:
+        expected = "deadband or compression_dev in it, or log = true"
+        yield Problem(("log",), "the rule leaves nothing out", None, expected)
+    elif rule.deadband and rule.compression_dev is not None and rule.deadband > rule.compression_dev / 2:
+        message = f"deadband: it is more than half of compression_dev, {rule.compression_dev:g}"
+        expected = f"at most {rule.compression_dev / 2:g}: together they keep within compression_dev"
+        yield Problem(("log", "deadband"), message, rule.deadband, expected)
 
 
 def _default_problems(tag: TagConfig) -> Iterator[Problem]:

@@ -81,6 +81,8 @@ class Form(Generic[C]):
 
     def _problem(self, details: ErrorDetails) -> Problem:
         path = tuple(part for part in details["loc"] if isinstance(part, str))  # without places in lists
+        if path[:1] == _LOG and len(path) > 1:
+            return _log_problem(path[2:], details)
         if details["type"] == "missing":
             return Problem(path, "the key is missing", None, self.keys.get(path[0], ""))
         return Problem(path, _message(details), details["input"], _expected(details))
@@ -107,6 +109,9 @@ MACHINE: Final = _section_form(MachineConfig)
 NODE: Final = _section_form(NodeConfig)
 EXTERNAL: Final = _section_form(ExternalConfig)
 
+LOG_KEYS: Final = ("deadband", "max_interval_s", "compression_dev")
+_LOG: Final = ("log",)
+_UNKNOWN: Final = frozenset({"unexpected_keyword_argument", "extra_forbidden"})
 _TYPES: Final = MappingProxyType(
     {
         "float_type": "a number",
@@ -127,6 +132,17 @@ _BOUNDS: Final[Mapping[str, Callable[[dict[str, Any]], str]]] = MappingProxyType
         "string_too_long": lambda ctx: f"at most {ctx['max_length']} characters",
     }
 )
+
+
+def _log_problem(key: KeyPath, details: ErrorDetails) -> Problem:
+    """Give a problem of `log`, which is a flag or a table; the text names the table's key, as a CSV cell has none."""
+    if not key:
+        expected = "true, false, or a rule: log = {deadband = 0.5}, in CSV deadband=0.5; max_interval_s=60"
+        return Problem(_LOG, "the value has a wrong type", details["input"], expected)
+    path = (*_LOG, *key)
+    if details["type"] in _UNKNOWN:
+        return Problem(path, f"unknown key {key[0]}", details["input"], one_of(key[0], LOG_KEYS))
+    return Problem(path, f"{key[0]}: {_message(details)}", details["input"], _expected(details))
 
 
 def _message(details: ErrorDetails) -> str:

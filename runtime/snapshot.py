@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
+from tagwerk.protocols.errors import ConfigError
 from tagwerk.runtime.journal_files import sync_directory
 from tagwerk.runtime.journal_segments import Buffer, Position, byte_count
 
@@ -81,7 +82,11 @@ def settle_snapshot(path: Path) -> None:
 
 
 def read_snapshot(path: Path) -> Snapshot | None:
-    """Read the newest snapshot that is whole; None if none is."""
+    """Read the newest snapshot that is whole; None if none is.
+
+    Raises:
+        ConfigError: A newer version has written it: without it values would be lost that no journal has any more.
+    """
     for candidate in (path, _older(path)):
         snapshot = _read(candidate)
         if snapshot is not None:
@@ -109,6 +114,15 @@ def _unpack(data: bytes) -> tuple[Position, int, int] | None:
     return (Position(journal, incarnation, n), size, crc) if magic == _MAGIC and layout == _LAYOUT else None
 
 
+def _refuse_newer(path: Path, data: bytes) -> None:
+    if len(data) < _HEADER_BYTES or _CRC.unpack_from(data, _HEADER.size)[0] != crc32(data[: _HEADER.size]):
+        return  # torn
+    magic, layout, *_ = _HEADER.unpack_from(data)
+    if magic == _MAGIC and layout > _LAYOUT:
+        message = "the snapshot of the table has another layout, of a newer version of tagwerk"
+        raise ConfigError(message, file=str(path), value=str(layout), expected=str(_LAYOUT))
+
+
 def _position(path: Path) -> Position | None:
     try:
         with path.open("rb") as file:
@@ -128,6 +142,7 @@ def _read(path: Path) -> Snapshot | None:
         return None
     header = _unpack(data)
     if header is None:
+        _refuse_newer(path, data)
         return None
     position, size, crc = header
     payload = data[_HEADER_BYTES:]

@@ -222,6 +222,8 @@ class Alarms(Actor):
         kind = actor.partition("/")[0]
         if kind == "opcua" and (link := counters[levels.LINK_COUNTER]) != levels.LINK_UNKNOWN:
             system.watch_level(self._book, actor, system.Trouble.LINK, active=link == levels.LINK_DOWN, now_ns=now_ns)
+        elif kind == "historian" and (disk := counters[levels.DISK_COUNTER]) != levels.DISK_UNKNOWN:
+            system.watch_level(self._book, actor, system.Trouble.DISK, active=disk >= levels.DISK_WARN, now_ns=now_ns)
         elif kind == "cvt":
             trouble = system.Trouble.JOURNAL
             stands = self._book.state(system.alarm_name(actor, trouble)).core.active

@@ -22,7 +22,7 @@ from tagwerk.actors.cvt.writes import WriteDesk
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import NotJournaled, Refused
 from tagwerk.protocols.message import Message, Refusal
-from tagwerk.protocols.plantwide import Event
+from tagwerk.protocols.plantwide import Event, HoldStill
 from tagwerk.protocols.samples import ValueType, make
 from tagwerk.protocols.tags import (
     ExplainTag,
@@ -37,6 +37,7 @@ from tagwerk.protocols.tags import (
 from tagwerk.runtime import levels
 from tagwerk.runtime.actor import Actor, Later, Sender
 from tagwerk.runtime.durable import SAMPLES
+from tagwerk.runtime.hold import Hold
 from tagwerk.runtime.journal import Journal
 from tagwerk.runtime.outbox import Outbox
 from tagwerk.runtime.process import boot_hash
@@ -88,6 +89,8 @@ class Cvt(Actor):
             if source and mine.any():
                 self.table.required[mine] = self.writers.get(source.removeprefix("writer/"), named=True).index
         self._open_outbox()
+        journal = self.journal
+        self._hold = Hold(self.after, lambda: journal.hold(True), lambda: journal.hold(False))
         revision = self.definitions.revision
         port = self._transport.publisher(self.context.home.socket(self.name, "feed"))
         self.feed = Feed(port, tags, self.context.incarnation, revision)
@@ -250,6 +253,10 @@ class Cvt(Actor):
         if isinstance(message, JournalTaken):
             self.journal.consumed(message.consumer, reading.position_of(message.position))
             return None
+        if isinstance(message, HoldStill):
+            if not self.journal.held:  # it had no room
+                self._hold.let_go()
+            return self._hold.answer(message)
         if isinstance(message, ExplainTag):
             return explain(self, message.handle)
         return super().on_message(message, sender)

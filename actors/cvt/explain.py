@@ -10,6 +10,7 @@ from tagwerk.protocols.tags import TagExplained
 
 if TYPE_CHECKING:
     from tagwerk.actors.cvt.actor import Cvt
+    from tagwerk.protocols.tags import TagDef
 
 
 def explain(shard: Cvt, handle: int) -> TagExplained:
@@ -41,8 +42,20 @@ def explain(shard: Cvt, handle: int) -> TagExplained:
     if shard.table.times[row]:
         lines.append(("source time", f"{(now_ns - int(shard.table.times[row])) / 1e9:.3f} s ago"))
         lines.append(("received", f"{(shard.steady.now_ns() - int(shard.table.received[row])) / 1e9:.3f} s ago"))
-    lines.append(("history", "logged" if tag.log else "not logged"))
+    lines.append(("history", _history(tag)))
     return TagExplained(tuple(lines))
+
+
+def _history(tag: TagDef) -> str:
+    if not tag.is_thinned:
+        return "logged" if tag.log else "not logged"
+    words: list[str] = []
+    if tag.log_deadband is not None:
+        words.append(f"a change of less than {tag.log_deadband:g} {tag.unit}".rstrip())
+    if tag.log_compression_dev is not None:
+        words.append(f"what lies within {tag.log_compression_dev:g} {tag.unit}".rstrip() + " of a line")
+    often = "" if tag.log_max_interval_s is None else f"; one each {tag.log_max_interval_s:g} s is kept"
+    return f"logged without {' and '.join(words)}{often}"
 
 
 def _meaning(code: int) -> str:

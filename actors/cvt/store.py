@@ -9,7 +9,7 @@ import numpy as np
 from tagwerk.actors.cvt.logic.backlog import UNREADABLE, Backlog
 from tagwerk.actors.cvt.logic.writers import Writer, Writers
 from tagwerk.protocols.codec import pack, unpack
-from tagwerk.protocols.errors import RemoteProtocolError
+from tagwerk.protocols.errors import ConfigError, RemoteProtocolError
 from tagwerk.protocols.link import ReceiveCounter
 from tagwerk.protocols.samples import decode
 from tagwerk.runtime.durable import BIRTH, LOSS, SAMPLES
@@ -150,6 +150,9 @@ def _dump(table: Table, writers: Writers) -> bytes:
 
 
 def _load(table: Table, writers: Writers, value: Any) -> None:
+    if isinstance(value[0], int) and value[0] > FORMAT:  # values would be lost that no journal has any more
+        message = "the snapshot of the table has another form, of a newer version of tagwerk"
+        raise ConfigError(message, value=str(value[0]), expected=str(FORMAT))
     if value[0] != FORMAT:
         msg = f"format {value[0]!r}"
         raise ValueError(msg)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, final
 from tagwerk.actors.events.logic import CLOCK_DRIFT_NS, CLOCK_STEP_NS, clock_event, fatal_events, may_have_outbox
 from tagwerk.actors.events.store import Fetched, Store
 from tagwerk.protocols.errors import Refused
-from tagwerk.protocols.plantwide import EventList, GetEvents, OutboxBell, OutboxPage, ReadOutbox
+from tagwerk.protocols.plantwide import EventList, GetEvents, HoldStill, OutboxBell, OutboxPage, ReadOutbox
 from tagwerk.runtime.actor import Actor, Later
+from tagwerk.runtime.hold import Hold
 from tagwerk.runtime.process import boot_hash
 from tagwerk.runtime.states import PeerState
 
@@ -68,6 +69,7 @@ class Events(Actor):
                 self._add(name)
         self._boot = f"{boot_hash():016x}"
         self._clock_ns = self._store.clock(self._boot)
+        self._hold = Hold(self.after, end=self._poll)
         self.ready()
         self._poll()
         self._look()
@@ -81,6 +83,8 @@ class Events(Actor):
             return None
         if isinstance(message, GetEvents):
             return EventList(self._store.find(message))
+        if isinstance(message, HoldStill):
+            return self._hold.answer(message)
         return super().on_message(message, sender)
 
     def on_stop(self) -> None:
@@ -110,6 +114,8 @@ class Events(Actor):
             self._ask(source)
 
     def _ask(self, source: _Source) -> None:
+        if self._hold.held:  # what a backup finds in the outboxes goes on from what it has found here
+            return
         # One question at a time: its number is also the receipt for all that was committed before.
         rang, source.rang, source.asking = source.rang, False, True
         question = ReadOutbox(source.fetched.seq, PAGE_EVENTS, source.fetched.box)

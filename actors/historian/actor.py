@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, final
 
 from tagwerk.actors.historian.asking import Asking
@@ -11,16 +12,19 @@ from tagwerk.actors.historian.fresh import Fresh
 from tagwerk.actors.historian.importing import Importing
 from tagwerk.actors.historian.logic.arrived import gather
 from tagwerk.actors.historian.logic.intake import DiskLevel, TagTable, is_new
+from tagwerk.actors.historian.rules import Rules, rules_of
 from tagwerk.actors.historian.store import open_history
 from tagwerk.actors.historian.upkeep import DISK_LOOK_S, Disk, Retention, used_pct
 from tagwerk.protocols import history as h
 from tagwerk.protocols.errors import RefusedCode
 from tagwerk.protocols.history import GetHistorianState, GetHistory, GetTable, GetTrend, HistorianState
 from tagwerk.protocols.message import Done, Refusal
-from tagwerk.protocols.plantwide import Event
+from tagwerk.protocols.plantwide import Event, HoldStill
 from tagwerk.protocols.tags import PositionMark
+from tagwerk.runtime import levels
 from tagwerk.runtime.actor import Actor, Later
 from tagwerk.runtime.durable import IDLE_S, Aside, DurableReader, NotTaken, hole_words
+from tagwerk.runtime.hold import Hold
 from tagwerk.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -40,6 +44,14 @@ OPEN_LIMIT_S: Final = 3_600.0
 """How long opening may take: a store of the layout before this one is written anew."""
 
 UPKEEP_S: Final = 1.0
+DISK_LEVELS: Final = MappingProxyType(
+    {
+        DiskLevel.ROOM: levels.DISK_ROOM,
+        DiskLevel.WARN: levels.DISK_WARN,
+        DiskLevel.STOP: levels.DISK_STOP,
+    }
+)
+"""As the gauge page has them: `alarms/0` raises a system alarm, whoever is down."""
 NEXT_WORK_S: Final = 0.02
 """Between two rounds of work in the store: the line is served in between."""
 
@@ -100,6 +112,9 @@ class Historian(Actor):
         self._asking = Asking(self._store, self.definitions.find, self._fresh.get, self.after, self.clock.now_ns)
         self._importing = Importing(self._store, self.definitions.find, self.after, self._import)
         self._table = TagTable(self.definitions.tags)
+        self._rules = Rules(self._store.catalog, rules_of(self.definitions.tags, self.context.plant.alarms))
+        self._store.newest = self._rules.newest
+        self._hold = Hold(self.after, partial(self._reading, 1), partial(self._reading, -1))
         self._look_at_disk()
         for number in range(self.context.plant.plant.shards):
             self._follow(f"cvt/{number}")
@@ -119,6 +134,8 @@ class Historian(Actor):
             return self._begin_import(message)
         if isinstance(message, h.EndImport):
             return self._end_import(message)
+        if isinstance(message, HoldStill):
+            return self._hold.answer(message)
         return super().on_message(message, sender)
 
     def on_stop(self) -> None:
@@ -129,6 +146,10 @@ class Historian(Actor):
     def disk_full(self) -> bool:
         """True while the disk is so full that nothing more is taken."""
         return self._disk.level is DiskLevel.STOP
+
+    def _reading(self, more: int) -> None:
+        """A backup reads the files: like any reading it must find in them what it found in the catalog."""
+        self._store.readings += more
 
     # --- taking ------------------------------------------------------------------------------------------------------
 
@@ -147,14 +168,15 @@ class Historian(Actor):
         if page.hole is None and page.position == taken:
             return
         journal = page.position.journal
-        samples, broken = gather([record for record in records if is_new(record, journal, taken)], self._table)
+        samples, late, broken = gather([record for record in records if is_new(record, journal, taken)], self._table)
         left_out = [
             *((one.place, one.body, one.reason) for one in aside),
             *((PositionMark(journal, one.incarnation, one.n), one.frame, reason) for one, reason in broken),
         ]
         try:
             with self._store.transaction():
-                self._store.append(samples)
+                kept = self._rules.take(samples, late)
+                self._store.append(kept)
                 for place, content, reason in left_out:
                     self._store.catalog.set_aside(shard, place, reason, content)
                     self._event("record_set_aside", shard, after=str(place.n), reason=reason)
@@ -164,8 +186,9 @@ class Historian(Actor):
         except sqlite3.OperationalError as error:
             self._stuck(str(error))
             raise NotTaken(f"history is not stored: {error}") from error
+        self._rules.settle()
         self._stuck("")
-        self._importing.saw(samples)
+        self._importing.saw(kept)
         self._readers[shard].taken(page.position)
         self._keep_pace()
 
@@ -246,12 +269,14 @@ class Historian(Actor):
 
     def _look_at_disk(self) -> None:
         level = self._disk.look()
+        self.context.slot.write_counter(levels.DISK_COUNTER, DISK_LEVELS[self._disk.level])
         reason = f"the file system of history is {self._disk.seen_pct:.1f} % full"
         try:
             if level is not None:
                 with self._store.transaction():
                     self._event("history_disk", self.name, after=level.value, reason=reason)
             if self.disk_full:
+                self._hold.let_go()
                 self._drop(self._retention.make_room(self._now_ns()), reason)
         except sqlite3.OperationalError as error:  # no room for the event either: answering goes on, the log has it
             self.log.error("%s, and not even an event can be stored: %s", reason, error)

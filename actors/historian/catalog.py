@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, final
 
 from sqlite_utils import Database
@@ -23,13 +24,18 @@ from tagwerk.runtime.store import open_store, transaction
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LAYOUT: Final = 2
-"""1 was the store with a row a sample."""
+LAYOUT: Final = 3
+"""1 was the store with a row a sample; 2 had no table `thinning`."""
 
 DELETE_RECORDS: Final = 1_000
 """Records of commits deleted at once, if they are small."""
 
-_SCHEMA: Final = """
+_THINNING: Final = """
+CREATE TABLE thinning (seq INTEGER PRIMARY KEY, states BLOB NOT NULL) STRICT;
+"""
+_STEPS: Final = MappingProxyType({2: _THINNING})
+_SCHEMA: Final = f"""
+{_THINNING}
 CREATE TABLE hot (seq INTEGER PRIMARY KEY, rows INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
 CREATE TABLE days (day INTEGER PRIMARY KEY, state INTEGER NOT NULL, batch INTEGER NOT NULL, rows INTEGER NOT NULL)
     STRICT;
@@ -83,7 +89,7 @@ class Catalog:
     """
 
     def __init__(self, path: Path) -> None:
-        self.connection = open_store(path, "the catalog of history", _SCHEMA, LAYOUT)
+        self.connection = open_store(path, "the catalog of history", _SCHEMA, LAYOUT, steps=_STEPS)
         self.db = Database(self.connection)
         self.days: dict[int, Day] = {}
         self.last_seq = self.sealed_seq = self.batch = self.rows = 0
@@ -138,6 +144,12 @@ class Catalog:
         row = (shard, str(place.journal), place.incarnation, place.n, reason, frame)
         self.connection.execute("INSERT INTO set_aside VALUES (?, ?, ?, ?, ?, ?)", row)
 
+    def keep_thinning(self, states: bytes, *, whole: bool) -> None:
+        """Keep what the rules of thinning know of some tags, or of all of them in the place of what was kept."""
+        if whole:
+            self.connection.execute("DELETE FROM thinning")
+        self.connection.execute("INSERT INTO thinning (states) VALUES (?)", (states,))
+
     def set_day(self, day: Day) -> None:
         """Say what is known of a day's file."""
         self.days[day.day] = day
@@ -174,6 +186,11 @@ class Catalog:
         found = self.connection.execute("SELECT seq, record FROM hot WHERE seq > ? ORDER BY seq", (self.sealed_seq,))
         for seq, record in found:
             yield seq, from_bytes(record)
+
+    def thinning(self) -> Iterator[bytes]:
+        """What was given to `keep_thinning`, oldest first."""
+        found = self.connection.execute("SELECT states FROM thinning ORDER BY seq")
+        return (bytes(states) for (states,) in found)
 
     def position(self, shard: str) -> PositionMark | None:
         """Up to where a shard's journal is in the store; None if nothing of it is."""

@@ -188,8 +188,10 @@ class DayFile:
         self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def checkpoint(self) -> None:
-        """Bring what was committed from the write-ahead log into the file."""
+        """Bring what was committed from the write-ahead log into the file, as far as no backup reads it."""
+        self._connection.execute("PRAGMA busy_timeout = 0")
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.execute("PRAGMA busy_timeout = 5000")
 
     def forget_after(self, batch: int) -> None:
         """Remove what batches after this one brought: they were not finished."""

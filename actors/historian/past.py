@@ -32,7 +32,7 @@ class Part:
     Args:
         day: The day.
         chunks: In the order of arrival; mostly one.
-        hot: What came after them.
+        hot: What came after them, and what is held back.
     """
 
     day: int
@@ -62,7 +62,7 @@ class Past:
         self._tag = tag
         self._kind = kind
         self._sealed = store.catalog.batch
-        self._hot = store.hot.series(tag, kind)
+        self._hot = joined([store.hot.series(tag, kind), store.newest(tag, kind)], kind)
 
     def parts(self, start_ns: int, end_ns: int, *, newest_first: bool = False) -> Iterator[Part]:
         """The parts that may hold samples with `start_ns <= time < end_ns`, in the order of time or against it."""

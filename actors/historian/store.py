@@ -9,6 +9,7 @@ from tagwerk.actors.historian import migration
 from tagwerk.actors.historian.catalog import Catalog, Day, DayState
 from tagwerk.actors.historian.days import Days, day_name, sync_directory
 from tagwerk.actors.historian.hot import DAY_NS, Hot
+from tagwerk.actors.historian.logic.series import Series, empty
 from tagwerk.actors.historian.sealing import MERGE_CHUNKS, check_day, finish_day, forget_unfinished, merge_small, seal
 from tagwerk.runtime.outbox import Outbox
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tagwerk.actors.historian.logic.arrived import Arrived
+    from tagwerk.protocols.samples import ValueType
 
 CATALOG: Final = "catalog.db"
 NEW_CATALOG: Final = "catalog.new"
@@ -55,6 +57,7 @@ class Store:
 
     Attributes:
         readings: How many readings go on in steps: meanwhile nothing is put in order, and nothing dropped.
+        newest: Gives what is held back of a tag, which is part of its past and not stored yet.
     """
 
     def __init__(self, directory: Path, catalog: str = CATALOG) -> None:
@@ -64,6 +67,7 @@ class Store:
         self.days = Days(directory / DAYS)
         self.hot = Hot()
         self.readings = 0
+        self.newest: Callable[[int, ValueType], Series] = lambda _, kind: empty(kind)
         self._arrived: list[tuple[int, Arrived]] = []
         self._sealing: Generator[None] | None = None
         self._ordering: Generator[None] | None = None

@@ -22,6 +22,7 @@ from tagwerk.protocols.message import Done, Message, Refusal
 from tagwerk.protocols.plantwide import Event
 from tagwerk.protocols.tags import DropLease, HoldLease, TagWritten, WriteNotSent, WriteTag, WriteUnknown
 from tagwerk.runtime.actor import Actor, Later, Outcome, Sender
+from tagwerk.runtime.home import RESTORED
 from tagwerk.runtime.process import boot_hash
 
 if TYPE_CHECKING:
@@ -67,12 +68,16 @@ class MachineActor(Actor):
         tags = self.definitions.by_name
         self._inputs = wire_inputs(kind, tags)
         self._outputs = wire_outputs(kind, self._short_name, tags)
-        store = MachineStore(self.context.home.actor_data(self.name))
+        folder = self.context.home.actor_data(self.name)
+        self._restored = folder / RESTORED
+        store = MachineStore(folder)
         self.outbox = store.outbox
         types = {name: wire.tag.type for name, wire in self._outputs.items()}
         self._stage = Stage(kind, self._config.parameters, types, store, self.clock, boot_hash(), self.log)
         # Born before anything is watched: the actions of its first state must not depend on who is faster.
-        self._stage.start(self._config.after_restart)
+        self._stage.start("wait" if self._restored.exists() else self._config.after_restart)
+        if not self._stage.wait:
+            self._restored.unlink(missing_ok=True)
         self._open_gate()
         wires = [*self._inputs.values(), *(wire for wire in self._outputs.values() if not wire.published)]
         if wires:
@@ -123,6 +128,8 @@ class MachineActor(Actor):
         before = self._stage.machine.state
         self._stage.send(message.event, event)
         self._gate.wait = self._stage.wait
+        if not self._stage.wait:
+            self._restored.unlink(missing_ok=True)
         self._gate.step(self.clock.mono_ns())
         self.log.info("%s by %s: %s -> %s", message.event, message.by, before, self._stage.machine.state)
         self._hand_over()

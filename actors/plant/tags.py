@@ -8,6 +8,7 @@ import numpy as np
 from msgspec import structs
 
 from tagwerk.protocols.tags import TagDef
+from tagwerk.runtime.plantfile_models import LogRule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,6 +65,7 @@ class PlantTags:
 
 
 def _declared(tag: TagConfig) -> TagDef:
+    rule = tag.log if isinstance(tag.log, LogRule) else LogRule()
     return TagDef(
         handle=0,
         shard=0,
@@ -83,10 +85,13 @@ def _declared(tag: TagConfig) -> TagDef:
         node=tag.node,
         writable=tag.writable,
         default=tag.default,
-        log=tag.log,
+        log=tag.log is not False,
         labels=tuple(tag.labels),
         description=tag.description,
         area=tag.area,
+        log_deadband=rule.deadband,
+        log_max_interval_s=rule.max_interval_s,
+        log_compression_dev=rule.compression_dev,
     )
 
 

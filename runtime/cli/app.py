@@ -37,6 +37,7 @@ COMMANDS: Final = MappingProxyType(
         "engine": "engine",
         **dict.fromkeys(("restart", "revive"), "plant"),
         "deadletters": "events",
+        **dict.fromkeys(("backup", "restore"), "backup"),
         "bench": "bench",
         "chaos": "chaos",
     }

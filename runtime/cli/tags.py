@@ -25,7 +25,7 @@ PANEL: Final = "Tags"
 READ_AT_ONCE: Final = 1_000  # tags a question
 _VALUE_HEAD: Final = ("tag", "value", "unit", "quality", "time")
 _MORE_KEYS: Final = (
-    "type", "description", "display_unit", "low", "high", "source", "node", "writable", "log", "labels", "area",
+    "type", "description", "display_unit", "low", "high", "source", "node", "writable", "labels", "area",
 )  # fmt: skip
 
 TagName = Annotated[str, typer.Argument(metavar="TAG", help="Its name.", autocompletion=completion.tag_names)]
@@ -50,16 +50,20 @@ def tags(
             plant.definition(glob)
         found = plant.definitions(glob)
         rows = (
-            {**values.row_of(value), **{key: getattr(tag, key) for key in _MORE_KEYS}}
+            {**values.row_of(value), **{key: getattr(tag, key) for key in _MORE_KEYS}, "log": tag.log_rule}
             for tag, value in zip(found, _read(plant, found), strict=True)
         )
-        head = ("tag", "type", "value", "unit", "quality", "source", "description")
-        output.show_rows(session.json, rows, head, _tag_cells, right=("value",))
+        head = ("tag", "type", "value", "unit", "quality", "source", "log", "description")
+        output.show_rows(session.json, rows, head, _tag_cells, right=("value",), less=("log",))
 
 
 def _tag_cells(row: dict[str, Any]) -> tuple[str, ...]:
     shown = values.shown(row["value"])
-    return row["tag"], row["type"], shown, row["unit"], row["quality"], row["source"], row["description"]
+    log = row["log"]
+    rule = (
+        " ".join(f"{key}={value:g}" for key, value in log.items()) if isinstance(log, dict) else "yes" if log else "no"
+    )
+    return row["tag"], row["type"], shown, row["unit"], row["quality"], row["source"], rule, row["description"]
 
 
 def _read(plant: Plant, found: list[TagDef]) -> Iterator[TagValue]:

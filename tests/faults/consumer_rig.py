@@ -121,8 +121,11 @@ class Rig:
                 actor._store.close()
             self.say(name, PeerState.BACKOFF)
 
-    def close(self) -> None:
+    def close_actors(self) -> None:
         self.kill(*list(self.actors))
+
+    def close(self) -> None:
+        self.close_actors()
         self.page.close()
         for left in (self.home.root / "run").resolve().glob("*"):
             left.unlink()

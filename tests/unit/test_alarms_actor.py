@@ -126,6 +126,18 @@ def test_a_journal_that_is_nearly_full_is_an_alarm_until_there_is_room(
     assert letters == [[], [], stands, stands, gone, gone]
 
 
+def test_a_disk_of_history_that_is_nearly_full_is_an_alarm_until_there_is_room(rig: Rig) -> None:
+    historian: Any = rig.actors["historian/0"]
+    letters = []
+    for used_pct in (79.0, 81.0, 96.0, 79.5, 78.0):
+        historian._disk._used_pct = lambda used=used_pct: used
+        historian._look_at_disk()
+        rig.run(1.5)
+        letters.append(opened(rig))
+    stands, gone = ["system.historian/0.disk B"], ["system.historian/0.disk D"]
+    assert letters == [[], stands, stands, stands, gone]
+
+
 # --- poison and holes ------------------------------------------------------------------------------------------------
 
 

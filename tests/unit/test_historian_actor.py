@@ -20,7 +20,7 @@ from tagwerk.protocols.message import Message
 from tagwerk.protocols.plantwide import EventList, GetEvents
 from tagwerk.protocols.samples import ValueType, decode, encode, make
 from tagwerk.protocols.tags import JournalPage, JournalTaken, PositionMark, ReadJournal, TagDef
-from tagwerk.runtime import definitions
+from tagwerk.runtime import definitions, levels
 from tagwerk.runtime.actor import Actor, Later, Outcome, Sender
 from tagwerk.runtime.clock import ManualClock
 from tagwerk.runtime.context import ActorContext
@@ -74,7 +74,11 @@ class Rig:
         self.clock = ManualClock(NOW_NS, 10**9)
         self.page = Page.create(tmp_path / "node.page", NAMES, Identity.own())
         self.plant = parse(PLANT, tmp_path / "plant.toml")
-        tags = [TagDef(1, "a.x", "float", 0), TagDef(2, "a.y", "int", 0), TagDef(3, "a.z", "str", 0, log=False)]
+        tags = [
+            TagDef(1, "a.x", "float", 0),
+            TagDef(2, "a.y", "int", 0, log_deadband=5.0),
+            TagDef(3, "a.z", "str", 0, log=False),
+        ]
         definitions.store(self.home, definitions.DefinitionTable(1, tags))
         self.running: dict[str, Actor] = {}
         self.incarnation = 0
@@ -178,6 +182,20 @@ def test_a_killed_historian_goes_on_where_it_committed(rig: Rig) -> None:
     again.records = shard.records  # the same journal
     again.journaled(floats(3.0))
     assert rig.values() == [1.0, 2.0, 3.0]
+
+
+def test_a_rule_leaves_out_the_same_however_often_the_historian_dies(rig: Rig) -> None:
+    shard: Shard = rig.start("cvt/0", Shard)
+    rig.start("historian/0", Historian)
+    for number, value in enumerate([10, 12, 14, 16, 15, 11, 12]):
+        shard.journaled(encode([make(ValueType.INT, [2], [value], NOW_NS + number)]))
+        assert rig.values(2)[-1] == value  # held back or not
+        rig.kill("historian/0")
+        rig.start("historian/0", Historian)
+    assert rig.values(2) == [10, 16, 11, 12]
+    state = rig.ask("historian/0", GetHistorianState())
+    assert isinstance(state, HistorianState)
+    assert state.rows == 3
 
 
 def test_without_the_shard_the_answer_says_that_it_is_behind(rig: Rig) -> None:
@@ -332,8 +350,11 @@ def test_a_full_disk_stops_the_taking_and_keeps_answering(rig: Rig, monkeypatch:
     assert isinstance(page, HistoryPage)
     assert page.behind
     assert shard.taken[-1].n == 1
+    slot = rig.page.slot("historian/0")
+    assert slot.read().counters[levels.DISK_COUNTER] == levels.DISK_STOP
     historian._disk._used_pct = lambda: 50.0
     rig.turn(12.0)
+    assert slot.read().counters[levels.DISK_COUNTER] == levels.DISK_ROOM
     assert rig.values() == [1.0, 2.0]
     assert rig.events() == [("history_disk", "historian/0", "stop"), ("history_disk", "historian/0", "room")]
 

@@ -45,7 +45,7 @@ def test_columns_keep_the_order_of_the_journal() -> None:
     first = record(1, make(ValueType.FLOAT, [1, 1], [1.5, 2.5], 10), make(ValueType.QUALITY, [1], None, 11, q.BAD))
     second = record(2, make(ValueType.INT, [2], [2**62 + 1], 5, q.UNCERTAIN), make(ValueType.STR, [4], ["ä"], 6))
     third = record(3, make(ValueType.STR, [4], ["ö"], 7))
-    arrived, broken = gather([first, second, third], TABLE)
+    arrived, _, broken = gather([first, second, third], TABLE)
     for found in (
         arrived,
         from_bytes(to_bytes(arrived)),
@@ -60,13 +60,13 @@ def test_columns_keep_the_order_of_the_journal() -> None:
 
 def test_only_what_is_logged_and_was_accepted_goes_to_history() -> None:
     batch = make(ValueType.FLOAT, [1, 5, 2, 3, 4, 77, 2**32 - 1], np.arange(7.0), 1)
-    arrived, _ = gather([record(1, batch)], TABLE)
+    arrived, _, _ = gather([record(1, batch)], TABLE)
     assert arrived.tags.tolist() == [1, 77, 2**32 - 1]  # not: unlogged, wrong types; handles unknown as yet are kept
-    arrived, _ = gather([record(1, make(ValueType.INT, [1, 2, 3], [7, 8, 9], 1))], TABLE)
+    arrived, _, _ = gather([record(1, make(ValueType.INT, [1, 2, 3], [7, 8, 9], 1))], TABLE)
     assert arrived.tags.tolist() == [1, 2]  # an integer fits into a float
-    arrived, _ = gather([record(1, make(ValueType.QUALITY, [1, 4, 5], None, 1, q.BAD))], TABLE)
+    arrived, _, _ = gather([record(1, make(ValueType.QUALITY, [1, 4, 5], None, 1, q.BAD))], TABLE)
     assert arrived.tags.tolist() == [1, 4]
-    arrived, _ = gather([record(1, make(ValueType.STR, [1, 4], ["no", "yes"], 1))], TABLE)
+    arrived, _, _ = gather([record(1, make(ValueType.STR, [1, 4], ["no", "yes"], 1))], TABLE)
     assert arrived.texts == ["yes"]
     assert gather([record(1, batch)], TagTable(TagRows.of([])))[0].tags.tolist() == batch.tags.tolist()
     assert len(gather([], TABLE)[0]) == 0
@@ -74,7 +74,7 @@ def test_only_what_is_logged_and_was_accepted_goes_to_history() -> None:
 
 def test_nan_is_a_gap_of_bad_quality() -> None:
     batch = make(ValueType.FLOAT, [1, 1, 1], [1.0, np.nan, np.nan], 1, [0, 0, q.BAD_SENSOR_FAILURE])
-    arrived, _ = gather([record(1, batch)], TABLE)
+    arrived, _, _ = gather([record(1, batch)], TABLE)
     assert values_of(arrived) == [1.0, None, None]
     assert arrived.quality.tolist() == [0, q.BAD, q.BAD_SENSOR_FAILURE]
 
@@ -82,7 +82,7 @@ def test_nan_is_a_gap_of_bad_quality() -> None:
 def test_births_are_passed_and_broken_frames_are_told() -> None:
     good = make(ValueType.BOOL, [3], [True], 1)
     records = [record(1, kind=1, frame=b""), record(2, frame=b"\xc1"), record(3, good, kind=2), record(4, good, kind=3)]
-    arrived, broken = gather(records, TABLE)
+    arrived, _, broken = gather(records, TABLE)
     assert arrived.tags.tolist() == [3, 3]
     assert [(bad.n, bool(reason)) for bad, reason in broken] == [(2, True)]
 

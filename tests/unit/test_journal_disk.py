@@ -214,3 +214,34 @@ def test_a_disk_error_that_is_no_disk_error_is_not_hidden(opened: Opener) -> Non
         put(journal)
     disk.sync_error = 0
     assert put(journal) == 1
+
+
+@pytest.mark.parametrize("full_disk", [False, True])
+def test_a_hold_keeps_what_is_consumed_until_there_is_no_room(opened: Opener, tmp_path: Path, full_disk: bool) -> None:
+    disk = FailingDisk()
+    journal = opened(1, segment_bytes=4_000, disk=disk)
+    journal.register("history")
+    frame = b"x" * 1_000
+    put(journal, 1, frame)
+    journal.keep_after(journal.position)
+    journal.hold(True)
+    for _ in range(40):
+        put(journal, 1, frame)
+        journal.keep_after(journal.position)
+        journal.consumed("history", journal.position)
+    assert len(segments(tmp_path)) > 10
+    assert journal.held
+    if full_disk:
+        disk.space = 0
+        with pytest.raises(JournalFull):
+            put(journal, 1, frame)
+        disk.space = None
+    else:
+        while journal.held:
+            put(journal, 100, frame)
+    assert not journal.held
+    put(journal, 1, frame)
+    assert len(segments(tmp_path)) < 10 or not full_disk
+    assert numbers(journal)[0] > 1
+    journal.hold(True)
+    journal.hold(False)

@@ -33,7 +33,7 @@ from tagwerk.runtime import definitions
 from tagwerk.runtime.actor import Actor, Later, Outcome, Sender
 from tagwerk.runtime.clock import ManualClock
 from tagwerk.runtime.context import ActorContext
-from tagwerk.runtime.home import Home
+from tagwerk.runtime.home import RESTORED, Home
 from tagwerk.runtime.page import Page, PeerState
 from tagwerk.runtime.plantfile import parse
 from tagwerk.runtime.process import Identity
@@ -407,6 +407,29 @@ def test_nothing_is_written_because_of_a_restart(resuming: Rig) -> None:
     rig.turn(3.0)
     assert (rig.state().state, rig.state().running) == ("filling", True)
     assert (rig.link.writes, rig.link.safe) == (writes, [])
+
+
+def test_a_restored_machine_waits_for_an_operator_whatever_it_does_after_a_restart(resuming: Rig) -> None:
+    rig = resuming
+    rig.up()
+    rig.send("fill")
+    rig.turn(1.0)
+    rig.kill("machine/tank")
+    mark = rig.home.actor_data("machine/tank") / RESTORED
+    mark.touch()
+    for _ in range(2):  # until somebody has looked
+        rig.machine()
+        rig.turn(3.0)
+        state = rig.state()
+        assert (state.state, state.running, state.events) == ("filling", False, ("resume", "reset"))
+        rig.kill("machine/tank")
+    rig.machine()
+    rig.send("resume")
+    assert not mark.exists()
+    rig.kill("machine/tank")
+    rig.up()
+    rig.turn(3.0)
+    assert rig.state().running
 
 
 def test_a_lost_input_pauses_and_its_return_goes_on(rig: Rig) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tagwerk.protocols.errors import ConfigError
+from tagwerk.runtime import snapshot
 from tagwerk.runtime.journal import Position
 from tagwerk.runtime.snapshot import Snapshot, hold_snapshot, kept_after, read_snapshot, settle_snapshot, write_snapshot
 
@@ -56,3 +58,14 @@ def test_a_damaged_one_gives_way_to_the_one_before(tmp_path: Path, damage: str) 
         content[-1 if damage == "flip_payload" else 30] ^= 1
     path.write_bytes(content)
     assert read_snapshot(path) == Snapshot(place(1), b"older")
+
+
+def test_one_of_a_newer_version_is_refused_not_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "table.snapshot"
+    settled(path, 1, b"older")
+    monkeypatch.setattr(snapshot, "_LAYOUT", 7)
+    write_snapshot(path, place(2), [b"newer"])
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="newer version") as refused:
+        read_snapshot(path)
+    assert (refused.value.value, refused.value.expected) == ("7", "1")

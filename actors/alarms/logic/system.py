@@ -1,8 +1,9 @@
-"""System alarms: `system.ACTOR.fatal`, `system.LINK.link`, `system.SHARD.journal`.
+"""System alarms: `system.ACTOR.fatal`, `system.LINK.link`, `system.SHARD.journal`, `system.historian/0.disk`.
 
 Nobody tells them anything. The supervisor shows a level (given up or not) and a count that rises with each failure; a
-link shows whether it is connected, a shard how full its journal is. All outlive `alarms/0`. So whoever looks, and
-however late, each count becomes one occurrence, never two, and a link that is lost is one alarm, not one a tag.
+link shows whether it is connected, a shard how full its journal is, the historian how full its disk is. All outlive
+`alarms/0`. So whoever looks, and however late, each count becomes one occurrence, never two, and a link that is lost is
+one alarm, not one a tag.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Trouble(Enum):
     FATAL = (900, "critical", "{} failed too often and is down; it is tried again from time to time")
     LINK = (700, "high", "{} is not connected to its device: all that it feeds is Bad")
     JOURNAL = (800, "high", "the journal of {} is nearly full; at its cap nothing more goes to history")
+
+    DISK = (800, "high", "the disk of {} is nearly full: above disk_stop_pct the oldest days of history are removed")
 
     @property
     def suffix(self) -> str:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tagwerk.actors.historian.logic.intake import Journaled, TagTable
 
 VERSION: Final = 1
-HOLDS_SAMPLES: Final = frozenset({0, 2, 3})
+HISTORY_ONLY: Final = 3
+HOLDS_SAMPLES: Final = frozenset({0, 2, HISTORY_ONLY})
 """Kinds of journal records with samples: published, loss of a writer, late or backfilled. A birth (1) has none."""
 
 _MAX_BYTES: Final = 1 << 30
@@ -126,20 +127,33 @@ def without_unused_texts(arrived: Arrived) -> Arrived:
     return Arrived(arrived.tags, arrived.times, bits, arrived.quality, arrived.kinds, texts)
 
 
-def gather(records: Sequence[Journaled], table: TagTable) -> tuple[Arrived, list[tuple[Journaled, str]]]:
-    """The samples of journal records, and the records that cannot be read, each with the reason."""
+def gather(
+    records: Sequence[Journaled], table: TagTable
+) -> tuple[Arrived, NDArray[np.bool_], list[tuple[Journaled, str]]]:
+    """The samples of journal records, which of them came late or as backfill, and the records that cannot be read.
+
+    Returns:
+        The samples, bool (n,), and (record, reason).
+    """
     batches: list[Samples] = []
+    late: list[bool] = []
     broken: list[tuple[Journaled, str]] = []
     for record in records:
         if record.kind not in HOLDS_SAMPLES:
             continue
         try:
-            batches += decode(record.frame)
+            found = decode(record.frame)
         except RemoteProtocolError as error:
             broken.append((record, str(error)))
+            continue
+        batches += found
+        late += [record.kind == HISTORY_ONLY] * len(found)
     arrived = of_batches(batches)
     wanted = table.logged(arrived.tags, arrived.kinds)
-    return (arrived if wanted.all() else without_unused_texts(arrived.take(wanted))), broken
+    came_late = np.repeat(np.array(late, np.bool_), [len(batch) for batch in batches])
+    if wanted.all():
+        return arrived, came_late, broken
+    return without_unused_texts(arrived.take(wanted)), came_late[wanted], broken
 
 
 def of_batches(batches: Sequence[Samples]) -> Arrived:

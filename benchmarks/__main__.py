@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import environments, ours, report, scaling
+from benchmarks import environments, ours, report, scaling, stores
 from benchmarks.environments import PeerError
 from benchmarks.results import Results, save, summed
 from tagwerk.protocols.errors import TagwerkError
@@ -37,7 +37,9 @@ SIZES = {
 QUICK = {"singles": 1_000, "batches": 50, "timed": 200, "asks": 200, "kills": 1, "seconds": 1, "items": 50, "wide": 100}
 OURS = "tagwerk"
 SCALING = "scaling"
-KNOWN = (OURS, *environments.ALL, SCALING)
+HISTORY = "history"
+COMPARED = (OURS, *environments.ALL)
+KNOWN = (*COMPARED, SCALING, HISTORY)
 
 
 def main(arguments: list[str]) -> int:
@@ -47,10 +49,17 @@ def main(arguments: list[str]) -> int:
     if given.render:
         report.write(given.to or ROOT)
         return 0
-    results = measure(given.only, given.runs, given.cache, QUICK if given.quick else SIZES, _say)
-    print(report.as_text(results))
-    if target is not None:
-        save(target, "peers", results)
+    if set(given.only) & set(COMPARED):
+        results = measure(given.only, given.runs, given.cache, QUICK if given.quick else SIZES, _say)
+        print(report.as_text(results))
+        if target is not None:
+            save(target, "peers", results)
+    if HISTORY in given.only:
+        sizes, runs = (stores.QUICK, 1) if given.quick else (stores.SIZES, min(given.runs, stores.RUNS))
+        kept = stores.compare(runs, given.cache, sizes, _say)
+        print(report.as_text(kept))
+        if target is not None:
+            save(target, HISTORY, kept)
     if SCALING in given.only:
         studied = scaling.study(scaling.QUICK if given.quick else scaling.FULL, _say)
         print(scaling.as_text(studied))

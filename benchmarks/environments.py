@@ -87,6 +87,20 @@ ALL: Mapping[str, Peer] = MappingProxyType(
 )
 
 
+SYNCED = "all that was committed: synced at each commit"
+HISTORY: Mapping[str, Peer] = MappingProxyType(
+    {
+        "sqlite": Peer("history_sqlite.py", ("sqlite-utils==4.2.1", "numpy"), SYNCED),
+        "duckdb": Peer("history_duckdb.py", ("duckdb==2.0.0", "pyarrow==26.0.1", "numpy"), SYNCED),
+        "parquet": Peer("history_parquet.py", ("pyarrow==26.0.1", "numpy"), SYNCED),
+        "postgresql": Peer("history_postgres.py", ("psycopg[binary]==3.3.9", "numpy"), SYNCED),
+    }
+)
+"""Stores of history; see `stores`."""
+
+_EVERYBODY: Mapping[str, Peer] = MappingProxyType({**ALL, **HISTORY})
+
+
 def python_of(name: str, cache: Path) -> Path:
     """Give the interpreter of a peer; its environment is made if it is not there, or was made of something else.
 
@@ -95,7 +109,7 @@ def python_of(name: str, cache: Path) -> Path:
     """
     folder = cache / name
     python = folder / "bin" / "python"
-    wanted = "\n".join(ALL[name].requirements) + "\n"
+    wanted = "\n".join(_EVERYBODY[name].requirements) + "\n"
     stamp = folder / STAMP
     if stamp.is_file() and stamp.read_text() == wanted and python.exists():
         return python
@@ -108,11 +122,11 @@ def python_of(name: str, cache: Path) -> Path:
         "install",
         "--quiet",
         "--disable-pip-version-check",
-        *ALL[name].requirements,
+        *_EVERYBODY[name].requirements,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise PeerError(f"pip install {' '.join(ALL[name].requirements)}: {_last(done.stderr)}")
+        raise PeerError(f"pip install {' '.join(_EVERYBODY[name].requirements)}: {_last(done.stderr)}")
     stamp.write_text(wanted)
     return python
 
@@ -127,7 +141,7 @@ def run(name: str, cache: Path, sizes: dict[str, Any]) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="tw-peer-", ignore_cleanup_errors=True) as folder:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         process = subprocess.Popen(
-            [python, "-u", PEERS / ALL[name].file, json.dumps(sizes)],
+            [python, "-u", PEERS / _EVERYBODY[name].file, json.dumps(sizes)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

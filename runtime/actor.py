@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from tagwerk.protocols.samples import Samples
     from tagwerk.runtime.context import ActorContext
-    from tagwerk.runtime.outbox import Outbox
+    from tagwerk.runtime.outbox import EventBox
     from tagwerk.runtime.reactor import Reactor, Timer
 
 __all__ = ["Actor", "AsyncActor", "Later", "Outcome", "Sender"]
@@ -89,7 +89,7 @@ class Actor(pykka.Actor):
         self.clock = context.clock
         self.log = logging.getLogger(context.name)
         self.failure: BaseException | None = None
-        self.outbox: Outbox | None = None
+        self.outbox: EventBox | None = None
         self._definitions: definitions.DefinitionTable | None = None
         self._transport = transport if transport is not None else ZmqTransport()
         self._mailbox.open(

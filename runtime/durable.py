@@ -126,6 +126,8 @@ class DurableReader:
         self._asking = False
         self._again = False
         self._scheduled = False
+        self._outdated = False
+        """The page that is under way was asked for from another place."""
         self._held = False
         """A page could not be stored: no bell makes us ask for it before its time."""
         self._at_end_calls: list[Callable[[], None]] = []
@@ -140,6 +142,12 @@ class DurableReader:
     def taken(self, position: PositionMark) -> None:
         """Everything up to here is synced at this consumer: the shard may let go of it."""
         self._actor.tell(self.shard, JournalTaken(self._actor.name, position))
+
+    def restart(self, after: PositionMark | None) -> None:
+        """Go on behind this place, which is what the consumer has committed; a page that is under way is dropped."""
+        self.after = after
+        self._outdated = self._asking
+        self._held = False
 
     def catch_up(self, then: Callable[[], None]) -> None:
         """Call `then` once all that the shard has acknowledged by now was handed to `on_page`."""
@@ -180,6 +188,10 @@ class DurableReader:
         self._actor.ask(self.shard, question, self._answered, 10.0)
 
     def _answered(self, outcome: Outcome) -> None:
+        if self._outdated:
+            self._outdated = False
+            self._pull()
+            return
         if not isinstance(outcome, JournalPage):
             self._asking = False
             if isinstance(outcome, Refused):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from typing import Final, final
+from typing import Final, Protocol, final
 
 import msgspec
 
@@ -26,6 +26,29 @@ _TABLES: Final = (
     "CREATE TABLE IF NOT EXISTS outbox_box (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, lost INTEGER"
     " NOT NULL)",
 )
+
+
+class EventBox(Protocol):
+    """An outbox, wherever it lies.
+
+    Attributes:
+        dirty: Something was put since this was last set to False. True at the start if something waits.
+    """
+
+    dirty: bool
+
+    @property
+    def pending(self) -> int:
+        """Events that wait to be fetched or for the receipt."""
+        ...
+
+    def put(self, event: Event) -> None:
+        """Add an event, in the caller's transaction."""
+        ...
+
+    def page(self, after: int, limit: int, box: str = "") -> OutboxPage:
+        """The events after number `after`, oldest first; those up to it are removed."""
+        ...
 
 
 @final

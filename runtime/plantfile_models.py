@@ -258,7 +258,10 @@ class ExternalConfig(Section):
 
 
 class HistorySection(Section):
-    """`[history]`: how long history is kept, and how full the disk may get."""
+    """`[history]`: where and how long history is kept, and how full the disk may get."""
+
+    store: Text = Field(default="", description="postgresql://... for a database; none: files in the plant's home")
+    layout: Literal["chunks", "rows"] = Field(default="chunks", description="how a database keeps it")
 
     retention_days: Positive | None = Field(default=None, description="age at which history is removed; none: never")
     disk_warn_pct: Percent = Field(default=80.0, description="how full the disk may be before an alarm")

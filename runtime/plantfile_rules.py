@@ -6,12 +6,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from tagwerk.protocols.names import glob_problem
 from tagwerk.runtime import units
+from tagwerk.runtime.plantfile_history import INSTALL, store_problem
 from tagwerk.runtime.plantfile_models import (
     AlarmConfig,
     ExternalConfig,
@@ -52,6 +54,15 @@ def plant_problems(plant: PlantSection) -> Iterator[Problem]:
 
 def history_problems(history: HistorySection) -> Iterator[Problem]:
     """Give what is wrong with `[history]`."""
+    if history.store:
+        wrong = store_problem(history.store)
+        if wrong is not None:
+            what, shown, expected = wrong
+            yield Problem(("store",), what, shown, expected)
+        elif find_spec("psycopg") is None:
+            yield Problem(("store",), "the library psycopg is not installed", None, INSTALL)
+    elif history.layout != "chunks":
+        yield Problem(("layout",), "only a database has a choice", history.layout, "a store beside it, or no such key")
     if history.disk_warn_pct >= history.disk_stop_pct:
         expected = f"less than disk_stop_pct, {history.disk_stop_pct:g}"
         yield Problem(

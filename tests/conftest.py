@@ -15,7 +15,7 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-sys.path[:0] = [str(Path(__file__).parent / folder) for folder in ("integration", "faults")]
+sys.path[:0] = [str(Path(__file__).parent / folder) for folder in ("integration", "faults", "unit")]
 
 LONG_S = 3 * 3600
 

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import sqlite3
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, final
 
-from tagwerk.actors.historian.asking import Asking
+from tagwerk.actors.historian.asking import Asking, not_there
 from tagwerk.actors.historian.fresh import Fresh
 from tagwerk.actors.historian.importing import Importing
+from tagwerk.actors.historian.interface import TROUBLE, StoreDown
 from tagwerk.actors.historian.logic.arrived import gather
 from tagwerk.actors.historian.logic.intake import DiskLevel, TagTable, is_new
+from tagwerk.actors.historian.opening import open_for
 from tagwerk.actors.historian.rules import Rules, rules_of
-from tagwerk.actors.historian.store import open_history
 from tagwerk.actors.historian.upkeep import DISK_LOOK_S, Disk, Retention, used_pct
 from tagwerk.protocols import history as h
 from tagwerk.protocols.errors import RefusedCode
 from tagwerk.protocols.history import GetHistorianState, GetHistory, GetTable, GetTrend, HistorianState
 from tagwerk.protocols.message import Done, Refusal
-from tagwerk.protocols.plantwide import Event, HoldStill
+from tagwerk.protocols.plantwide import Event, HoldStill, ReadOutbox
 from tagwerk.protocols.tags import PositionMark
 from tagwerk.runtime import levels
 from tagwerk.runtime.actor import Actor, Later
 from tagwerk.runtime.durable import IDLE_S, Aside, DurableReader, NotTaken, hole_words
 from tagwerk.runtime.hold import Hold
-from tagwerk.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
     from tagwerk.actors.historian.logic.arrived import Arrived
+    from tagwerk.actors.historian.postgres.outage import Outage
     from tagwerk.actors.historian.upkeep import Dropped
     from tagwerk.protocols.message import Message
     from tagwerk.protocols.tags import JournalPage
@@ -67,13 +67,13 @@ class _Reader(DurableReader):
     Args:
         historian: Who reads.
         shard: The shard's actor name.
-        after: See `DurableReader`.
     """
 
-    def __init__(self, historian: Historian, shard: str, after: PositionMark | None) -> None:
+    def __init__(self, historian: Historian, shard: str) -> None:
         self._historian = historian
         tags = historian.definitions.tags
         wanted = bool((tags.logged & (tags.shards == int(shard.partition("/")[2]))).any())
+        after = historian.position_now(shard)
         super().__init__(
             historian, shard, after, partial(historian.take, shard), COMMIT_S if wanted else IDLE_S, wanted=wanted
         )
@@ -105,38 +105,46 @@ class Historian(Actor):
         directory = self.context.home.actor_data(self.name)
         # After a kill SQLite reads its write-ahead log again, and what is hot comes back from the catalog.
         with self.busy("open the store", limit_s=OPEN_LIMIT_S):
-            self._store = open_history(directory)
-            self.outbox = Outbox(self._store.connection)
+            self._store, self._database = open_for(self, directory)
         self._retention = Retention(self._store, history.retention_days)
         self._disk = Disk(history.disk_warn_pct, history.disk_stop_pct, partial(used_pct, str(directory)))
         self._asking = Asking(self._store, self.definitions.find, self._fresh.get, self.after, self.clock.now_ns)
         self._importing = Importing(self._store, self.definitions.find, self.after, self._import)
         self._table = TagTable(self.definitions.tags)
-        self._rules = Rules(self._store.catalog, rules_of(self.definitions.tags, self.context.plant.alarms))
-        self._store.newest = self._rules.newest
         self._hold = Hold(self.after, partial(self._reading, 1), partial(self._reading, -1))
-        self._look_at_disk()
+        if self._database is None:
+            self._there()
+            self._look_at_disk()
+            self.every(DISK_LOOK_S, self._look_at_disk)
+        else:  # it comes when it can; what is acknowledged meanwhile waits in the journals
+            self._database.begin(self._there, self._gone)
         for number in range(self.context.plant.plant.shards):
             self._follow(f"cvt/{number}")
-        self.every(DISK_LOOK_S, self._look_at_disk)
         self.after(UPKEEP_S, self._keep_up)
         self.ready()
 
     def on_message(self, message: Message, sender: Sender) -> Message | Later | None:
         """Answer questions about the past."""
-        if isinstance(message, (GetHistory, GetTrend, GetTable)):
-            return self._asking.answer(message)
-        if isinstance(message, GetHistorianState):
-            return HistorianState(self._store.rows, self._store.catalog.positions())
-        if isinstance(message, h.ImportSamples):
-            return self._importing.take(message)
+        try:
+            answer = self._answer_from_store(message)
+        except StoreDown as error:
+            return not_there(error)
+        if answer is not None:
+            return answer
         if isinstance(message, h.BeginImport):
             return self._begin_import(message)
-        if isinstance(message, h.EndImport):
-            return self._end_import(message)
         if isinstance(message, HoldStill):
             return self._hold.answer(message)
         return super().on_message(message, sender)
+
+    def _answer_from_store(self, message: Message) -> Message | Later | None:
+        if isinstance(message, (GetHistory, GetTrend, GetTable)):
+            return self._asking.answer(message)
+        if isinstance(message, (GetHistorianState, ReadOutbox)):  # without an outbox there is no store
+            return HistorianState(self._store.rows, self._store.catalog.positions())
+        if isinstance(message, h.ImportSamples):
+            return self._importing.take(message)
+        return self._end_import(message) if isinstance(message, h.EndImport) else None
 
     def on_stop(self) -> None:
         """Close the store; all that was told as taken is committed."""
@@ -151,20 +159,58 @@ class Historian(Actor):
         """A backup reads the files: like any reading it must find in them what it found in the catalog."""
         self._store.readings += more
 
+    # --- a store that comes and goes --------------------------------------------------------------------------------
+
+    def _there(self) -> None:
+        """The store is there: what it holds decides where each journal is read on, whatever was known before."""
+        self.outbox = self._store.outbox
+        self._rules = Rules(self._store.catalog, rules_of(self.definitions.tags, self.context.plant.alarms))
+        self._store.newest = self._rules.newest
+        if self._database is not None:
+            self._database.settle(self._tell_outage)
+        for shard, reader in self._readers.items():
+            place = self._store.catalog.position(shard)
+            reader.restart(place)
+            if place is not None:
+                reader.taken(place)
+
+    def _gone(self) -> None:
+        self.outbox = None
+        self._importing.give_up()
+
+    def _tell_outage(self, outage: Outage) -> None:
+        lasted_s = (self.clock.now_ns() - outage.since_ns) / 1e9
+        reason = f"not there for {lasted_s:.1f} s: {outage.why}"
+        self._event("history_database", self.name, "down", "up", reason)
+
+    def position_now(self, shard: str) -> PositionMark | None:
+        """Up to where a journal is in the store; None also while that is not there: see `_there`."""
+        try:
+            return self._store.catalog.position(shard)
+        except StoreDown:
+            return None
+
+    def _position(self, shard: str) -> PositionMark | None:
+        try:
+            return self._store.catalog.position(shard)
+        except StoreDown as error:
+            self._stuck(str(error))
+            raise NotTaken(f"history is not stored: {error}") from error
+
     # --- taking ------------------------------------------------------------------------------------------------------
 
     def _follow(self, shard: str) -> None:
-        reader = self._readers[shard] = _Reader(self, shard, self._store.catalog.position(shard))
+        reader = self._readers[shard] = _Reader(self, shard)
         self._fresh[shard] = Fresh(reader.catch_up, self.after)
 
     def take(self, shard: str, page: JournalPage, records: list[JournalRecord], aside: list[Aside]) -> None:
         """Rows, position and events in one transaction; only then may the shard let go of its records.
 
         Raises:
-            NotTaken: There is no room on the disk; nothing was stored.
+            NotTaken: There is no room on the disk, or no database; nothing was stored.
         """
         self._shard_ns[shard] = page.beat_ns
-        taken = self._store.catalog.position(shard)
+        taken = self._position(shard)
         if page.hole is None and page.position == taken:
             return
         journal = page.position.journal
@@ -183,7 +229,7 @@ class Historian(Actor):
                 if page.hole is not None:
                     self._event("hole", shard, *hole_words(taken, page))
                 self._store.catalog.set_position(shard, page.position)
-        except sqlite3.OperationalError as error:
+        except TROUBLE as error:
             self._stuck(str(error))
             raise NotTaken(f"history is not stored: {error}") from error
         self._rules.settle()
@@ -195,7 +241,7 @@ class Historian(Actor):
     def _keep_pace(self) -> None:
         try:
             self._store.keep_pace(self._now_ns(), self.clock.mono_ns)
-        except sqlite3.OperationalError as error:  # what was taken is stored; it is sealed when there is room
+        except TROUBLE as error:  # what was taken is stored; it is sealed when there is room
             self._stuck(str(error))
 
     def _stuck(self, why: str) -> None:
@@ -234,7 +280,7 @@ class Historian(Actor):
         try:
             with self._store.transaction():
                 self._store.append(samples)
-        except sqlite3.OperationalError as error:
+        except TROUBLE as error:
             return f"history cannot be stored: {error}"
         self._keep_pace()
         return ""
@@ -244,7 +290,7 @@ class Historian(Actor):
         try:
             with self._store.transaction():
                 self._event("history_imported", asked.file, reason=reason, by=(asked.user, asked.host))
-        except sqlite3.OperationalError as error:
+        except TROUBLE as error:
             return Refusal(RefusedCode.NOT_PERMITTED, f"history cannot be stored: {error}")
         return Done()
 
@@ -263,7 +309,7 @@ class Historian(Actor):
             for date, reason in self._store.new_damages():
                 with self._store.transaction():
                     self._event("history_damaged", date, reason=reason)
-        except sqlite3.OperationalError as error:  # no room even to seal or remove: what is stored stays as it is
+        except TROUBLE as error:  # no room even to seal or remove: what is stored stays as it is
             self._stuck(str(error))
         self.after(NEXT_WORK_S if more and not self._stuck_by else UPKEEP_S, self._keep_up)
 
@@ -278,7 +324,7 @@ class Historian(Actor):
             if self.disk_full:
                 self._hold.let_go()
                 self._drop(self._retention.make_room(self._now_ns()), reason)
-        except sqlite3.OperationalError as error:  # no room for the event either: answering goes on, the log has it
+        except TROUBLE as error:  # no room for the event either: answering goes on, the log has it
             self.log.error("%s, and not even an event can be stored: %s", reason, error)
 
     def _drop(self, dropped: Dropped | None, reason: str) -> None:

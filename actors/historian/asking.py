@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from tagwerk.actors.historian import answers
+from tagwerk.actors.historian.interface import HistoryStore, StoreDown
 from tagwerk.actors.historian.logic.series import NUMBERS, frames_of, joined
 from tagwerk.actors.historian.logic.table import COLUMNS, ONLY_OF, Grid
 from tagwerk.actors.historian.logic.trend import LEAST_POINTS
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from tagwerk.actors.historian.fresh import Cancels, Fresh
-    from tagwerk.actors.historian.store import Store
     from tagwerk.protocols.message import Message
     from tagwerk.protocols.tags import TagDef
 
@@ -48,7 +48,7 @@ class Asking:
 
     def __init__(
         self,
-        store: Store,
+        store: HistoryStore,
         tag_of: Callable[[int], TagDef | None],
         fresh_of: Callable[[str], Fresh | None],
         after: Callable[[float, Callable[[], None]], Cancels],
@@ -74,7 +74,8 @@ class Asking:
             return Refusal(RefusedCode.CONFLICT, f"{ANSWERS_LIMIT} questions are being answered; ask again", tag.name)
         later = Later()
         if isinstance(asked, GetHistory) and asked.skip:  # the rest of a reading: its first page was fresh
-            return self._reading.page(asked, kind)
+            self._begin(asked, kind, later, behind=False)
+            return later
         fresh = self._fresh_of(f"cvt/{tag.shard}")
         if fresh is None:
             self._begin(asked, kind, later, behind=True)
@@ -84,7 +85,10 @@ class Asking:
 
     def _begin(self, asked: Question, kind: ValueType, later: Later, *, behind: bool) -> None:
         if isinstance(asked, GetHistory):
-            later.reply(self._reading.page(asked, kind, behind=behind))
+            try:
+                later.reply(self._reading.page(asked, kind, behind=behind))
+            except StoreDown as error:
+                later.reply(not_there(error))
             return
         making = self._trend(asked, kind, behind) if isinstance(asked, GetTrend) else self._table(asked, kind, behind)
         self._store.readings += 1
@@ -96,6 +100,9 @@ class Asking:
         except StopIteration as done:
             self._store.readings -= 1
             later.reply(done.value)
+        except StoreDown as error:
+            self._store.readings -= 1
+            later.reply(not_there(error))
         except BaseException:
             self._store.readings -= 1
             raise
@@ -120,6 +127,11 @@ class Asking:
         else:
             columns = yield from answers.table_of(past, kind, grid, asked.columns, asked.wrap)
         return HistoryTable(grid.start_ns, grid.step_ns, grid.rows, columns, behind)
+
+
+def not_there(error: StoreDown) -> Refusal:
+    """The answer to any question while the store is not there."""
+    return Refusal(RefusedCode.NO_COMMUNICATION, str(error))
 
 
 def _wrong(asked: Question, kind: ValueType) -> str:

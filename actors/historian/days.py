@@ -44,6 +44,10 @@ class Days:
         """Where a day's file is."""
         return self.directory / f"{day_name(day)}.db"
 
+    def has(self, day: int) -> bool:
+        """Whether there is a file of a day."""
+        return self.path(day).exists()
+
     def file(self, day: int, *, frozen: bool = False) -> DayFile:
         """A day's file, to be used before the next one is asked for."""
         use = Use.FROZEN if frozen else Use.WRITE

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 
+from tagwerk.actors.historian.asking import not_there
 from tagwerk.actors.historian.hot import DAY_NS
+from tagwerk.actors.historian.interface import HistoryStore, StoreDown
 from tagwerk.actors.historian.logic.arrived import Arrived, tag_starts, without_unused_texts
 from tagwerk.actors.historian.logic.imported import are_new, arrived_of, at_times
 from tagwerk.actors.historian.past import Past
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from tagwerk.actors.historian.fresh import Cancels
     from tagwerk.actors.historian.logic.series import Series
     from tagwerk.actors.historian.past import Part
-    from tagwerk.actors.historian.store import Store
     from tagwerk.protocols.history import ImportSamples
     from tagwerk.protocols.message import Message
     from tagwerk.protocols.tags import TagDef
@@ -52,7 +53,7 @@ class Importing:
 
     def __init__(
         self,
-        store: Store,
+        store: HistoryStore,
         tag_of: Callable[[int], TagDef | None],
         after: Callable[[float, Callable[[], None]], Cancels],
         keep: Callable[[Arrived], str],
@@ -62,7 +63,12 @@ class Importing:
         self._after = after
         self._keep = keep
         self._meanwhile: list[Arrived] | None = None
+        self._given_up = False
         self._looks = 0
+
+    def give_up(self) -> None:
+        """The store is gone: what was compared with it may not be all that is there when it is back."""
+        self._given_up = self._meanwhile is not None
 
     def saw(self, samples: Arrived) -> None:
         """These were committed: an import that is being compared with what was there has not seen them."""
@@ -100,11 +106,18 @@ class Importing:
         return None
 
     def _step(self, taking: Generator[None, None, Message], later: Later) -> None:
+        if self._given_up:
+            self._end()
+            later.reply(Refusal(RefusedCode.CONFLICT, "history was away meanwhile; ask again"))
+            return
         try:
             next(taking)
         except StopIteration as done:
             self._end()
             later.reply(done.value)
+        except StoreDown as error:
+            self._end()
+            later.reply(not_there(error))
         except BaseException:
             self._end()
             raise
@@ -113,6 +126,7 @@ class Importing:
 
     def _end(self) -> None:
         self._meanwhile = None
+        self._given_up = False
         self._store.readings -= 1
 
     def _taking(self, given: Arrived) -> Generator[None, None, Message]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tagwerk.actors.historian.day_file import Chunk
-    from tagwerk.actors.historian.store import Store
+    from tagwerk.actors.historian.interface import HistoryStore
 
 FIRST_NS: Final = -(1 << 63)
 LAST_NS: Final = (1 << 63) - 1
@@ -49,7 +49,7 @@ class Part:
 class Past:
     """Looks back from one moment: what is sealed meanwhile is not seen twice. What cannot be read is a noted gap.
 
-    As long as it is used, nothing may be put in order: see `Store.readings`.
+    As long as it is used, nothing may be put in order: see `HistoryStore.readings`.
 
     Args:
         store: Where the samples lie.
@@ -57,18 +57,20 @@ class Past:
         kind: The type of its values.
     """
 
-    def __init__(self, store: Store, tag: int, kind: ValueType) -> None:
-        self._store = store
+    def __init__(self, store: HistoryStore, tag: int, kind: ValueType) -> None:
+        self._note_damage = store.note_damage
+        # A database may go and come back: what is looked at is what was there at the begin, or nothing.
+        self._catalog, self._days = store.catalog, store.days
         self._tag = tag
         self._kind = kind
-        self._sealed = store.catalog.batch
+        self._sealed = self._catalog.batch
         self._hot = joined([store.hot.series(tag, kind), store.newest(tag, kind)], kind)
 
     def parts(self, start_ns: int, end_ns: int, *, newest_first: bool = False) -> Iterator[Part]:
         """The parts that may hold samples with `start_ns <= time < end_ns`, in the order of time or against it."""
         hot = self._hot.between(start_ns, end_ns)
         hot_days = np.unique(hot.times // DAY_NS).tolist() if len(hot) else []
-        stored = [day for day in self._store.catalog.days if start_ns // DAY_NS <= day <= (end_ns - 1) // DAY_NS]
+        stored = [day for day in self._catalog.days if start_ns // DAY_NS <= day <= (end_ns - 1) // DAY_NS]
         for day in sorted({*stored, *hot_days}, reverse=newest_first):
             of_day = hot.between(max(start_ns, day * DAY_NS), min(end_ns, (day + 1) * DAY_NS))
             found = self._parts_of(day, of_day, start_ns, end_ns)
@@ -98,23 +100,23 @@ class Past:
         return empty(self._kind)
 
     def _parts_of(self, day: int, hot: Series, start_ns: int, end_ns: int) -> list[Part]:
-        known = self._store.catalog.days.get(day)
+        known = self._catalog.days.get(day)
         chunks: list[Chunk] = []
         if known is not None and known.state is not DayState.DROPPED:
             try:
-                file = self._store.days.file(day, frozen=known.state is DayState.FROZEN)
+                file = self._days.file(day, frozen=known.state is DayState.FROZEN)
                 chunks = file.chunks(self._tag, self._sealed, start_ns, end_ns)
             except sqlite3.DatabaseError as error:
-                self._store.note_damage(day, str(error))
+                self._note_damage(day, str(error))
                 hot = joined([self._lost(max(start_ns, day * DAY_NS)), hot], self._kind)
         return _parts(day, chunks, hot, empty(self._kind))
 
     def _load(self, day: int, chunk: Chunk) -> Series:
-        frozen = self._store.catalog.days[day].state is DayState.FROZEN
+        frozen = self._catalog.days[day].state is DayState.FROZEN
         try:
-            return as_kind(self._store.days.file(day, frozen=frozen).load(chunk), self._kind)
+            return as_kind(self._days.file(day, frozen=frozen).load(chunk), self._kind)
         except (RemoteProtocolError, sqlite3.DatabaseError) as error:
-            self._store.note_damage(day, str(error))
+            self._note_damage(day, str(error))
             return self._lost(chunk.first)
 
     def _lost(self, time_ns: int) -> Series:

@@ -12,7 +12,7 @@ from tagwerk.protocols.history import GetHistory, HistoryPage
 from tagwerk.protocols.samples import ValueType
 
 if TYPE_CHECKING:
-    from tagwerk.actors.historian.store import Store
+    from tagwerk.actors.historian.interface import HistoryStore
 
 PAGE_ROWS: Final = 1 << 16
 """Samples in a page: 1.6 MB of numbers."""
@@ -29,7 +29,7 @@ class Reading:
         store: The store.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: HistoryStore) -> None:
         self._store = store
 
     def page(self, asked: GetHistory, kind: ValueType, *, behind: bool = False) -> HistoryPage:

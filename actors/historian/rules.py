@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tagwerk.actors.historian.catalog import Catalog
+    from tagwerk.actors.historian.interface import Places
     from tagwerk.actors.historian.logic.arrived import Arrived
     from tagwerk.protocols.samples import ValueType
     from tagwerk.protocols.tag_rows import TagRows
@@ -36,7 +36,7 @@ class Rules:
         rules: One a tag.
     """
 
-    def __init__(self, catalog: Catalog, rules: Iterable[Rule]) -> None:
+    def __init__(self, catalog: Places, rules: Iterable[Rule]) -> None:
         self._catalog = catalog
         kept = list(catalog.thinning())
         self._loose_bytes = sum(map(len, kept))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tagwerk.actors.historian.day_file import Chunk
     from tagwerk.actors.historian.days import Days
     from tagwerk.actors.historian.hot import Hot
+    from tagwerk.actors.historian.interface import CatalogParts, DayParts
 
 SLICE_ROWS: Final = 1 << 15
 """Samples that are put together by tag in one step, 3 ms."""
@@ -42,7 +43,7 @@ OVERLAP_ROWS: Final = 1 << 20
 _SMALL: Final = CHUNK_ROWS // 2
 
 
-def seal(catalog: Catalog, days: Days, hot: Hot) -> Generator[None]:
+def seal(catalog: CatalogParts, days: DayParts, hot: Hot) -> Generator[None]:
     """Bring all that is hot now into the files of its days.
 
     Raises:
@@ -80,7 +81,7 @@ def seal(catalog: Catalog, days: Days, hot: Hot) -> Generator[None]:
     yield from _clean_up(catalog, days, list(rows))
 
 
-def _clean_up(catalog: Catalog, days: Days, touched: Sequence[int]) -> Generator[None]:
+def _clean_up(catalog: CatalogParts, days: DayParts, touched: Sequence[int]) -> Generator[None]:
     for day in touched:
         days.file(day).checkpoint()
         yield
@@ -91,7 +92,7 @@ def _clean_up(catalog: Catalog, days: Days, touched: Sequence[int]) -> Generator
         yield
 
 
-def forget_unfinished(catalog: Catalog, days: Days) -> None:
+def forget_unfinished(catalog: CatalogParts, days: DayParts) -> None:
     """Remove what a sealing that did not come to its end left in the files."""
     unfinished = [day for day in catalog.days.values() if day.batch > catalog.batch]
     for day in unfinished:
@@ -103,7 +104,7 @@ def forget_unfinished(catalog: Catalog, days: Days) -> None:
                 catalog.set_day(Day(day.day, day.state, catalog.batch, day.rows))
 
 
-def merge_small(catalog: Catalog, days: Days, day: int) -> Generator[None]:
+def merge_small(catalog: CatalogParts, days: DayParts, day: int) -> Generator[None]:
     """Make one chunk of many small ones of a tag, in a day that goes on.
 
     Args:
@@ -161,7 +162,34 @@ def finish_day(catalog: Catalog, days: Days, day: int) -> Generator[None]:
             catalog.set_day(Day(day, DayState.FROZEN, known.batch, known.rows))
 
 
-def check_day(catalog: Catalog, days: Days, day: int, damaged: Callable[[int, str], None]) -> Generator[None]:
+def finish_in_place(catalog: CatalogParts, days: DayParts, day: int) -> Generator[None]:
+    """Make all chunks of a day that is over tight, where they are: a database keeps its own room in order.
+
+    Args:
+        catalog: The catalog.
+        days: The days.
+        day: Which day.
+
+    Raises:
+        StoreDown: Nothing is lost, it can be done again.
+    """
+    known = catalog.days[day]
+    for tag in days.file(day).tags():
+        for group in groups(days.file(day).chunks(tag, catalog.batch), over=True):
+            if len(group) == 1 and group[0].tight:
+                continue
+            made = yield from _made_anew(days, day, group)
+            if made is not None:
+                days.file(day).replace(tag, group, made)
+            yield
+    days.file(day).sync(catalog.batch)
+    # Samples that came late have changed the day: what was made tight is not all.
+    if catalog.days.get(day) == known and known.batch <= catalog.batch:
+        with catalog.transaction():
+            catalog.set_day(Day(day, DayState.FROZEN, known.batch, known.rows))
+
+
+def check_day(catalog: CatalogParts, days: DayParts, day: int, damaged: Callable[[int, str], None]) -> Generator[None]:
     """Read all of a frozen day.
 
     Args:
@@ -180,7 +208,7 @@ def check_day(catalog: Catalog, days: Days, day: int, damaged: Callable[[int, st
 
 
 def _made_anew(
-    days: Days, day: int, group: Sequence[Chunk]
+    days: DayParts, day: int, group: Sequence[Chunk]
 ) -> Generator[None, None, list[tuple[Series, bytes]] | None]:
     """Tight chunks of the samples of others; None if one of those cannot be read: readers tell of it."""
     loaded: list[Series] = []

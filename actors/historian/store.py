@@ -1,16 +1,26 @@
-"""The history store: what arrived, in the catalog; what was sealed, in the files of its days. It has one owner."""
+"""The history store: what arrived, in the catalog; what was sealed, in its days. It has one owner."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
 from tagwerk.actors.historian import migration
 from tagwerk.actors.historian.catalog import Catalog, Day, DayState
-from tagwerk.actors.historian.days import Days, day_name, sync_directory
+from tagwerk.actors.historian.damages import Damages
+from tagwerk.actors.historian.days import Days, sync_directory
 from tagwerk.actors.historian.hot import DAY_NS, Hot
+from tagwerk.actors.historian.interface import CatalogParts, DayParts
 from tagwerk.actors.historian.logic.series import Series, empty
-from tagwerk.actors.historian.sealing import MERGE_CHUNKS, check_day, finish_day, forget_unfinished, merge_small, seal
+from tagwerk.actors.historian.sealing import (
+    MERGE_CHUNKS,
+    check_day,
+    finish_day,
+    finish_in_place,
+    forget_unfinished,
+    merge_small,
+    seal,
+)
 from tagwerk.runtime.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -19,6 +29,7 @@ if TYPE_CHECKING:
 
     from tagwerk.actors.historian.logic.arrived import Arrived
     from tagwerk.protocols.samples import ValueType
+    from tagwerk.runtime.outbox import EventBox
 
 CATALOG: Final = "catalog.db"
 NEW_CATALOG: Final = "catalog.new"
@@ -44,27 +55,25 @@ OVER_NS: Final = 3_600 * 1_000_000_000
 """A day is put in order so long after its end."""
 
 
-@final
-class Store:
-    """All that is kept, in one directory.
+C = TypeVar("C", bound=CatalogParts)
+D = TypeVar("D", bound=DayParts)
+
+
+class ChunkStore(Generic[C, D]):
+    """All that is kept: a catalog, and days with chunks.
 
     Args:
-        directory: It is made if it is not there.
-        catalog: The catalog's name in it.
-
-    Raises:
-        ConfigError: A file was written by a version with another layout, or is no database.
+        catalog: The catalog; it is closed with the store.
+        days: The days; they are closed with the store.
 
     Attributes:
         readings: How many readings go on in steps: meanwhile nothing is put in order, and nothing dropped.
         newest: Gives what is held back of a tag, which is part of its past and not stored yet.
     """
 
-    def __init__(self, directory: Path, catalog: str = CATALOG) -> None:
-        directory.mkdir(mode=0o700, exist_ok=True)
-        self.catalog = Catalog(directory / catalog)
-        self.connection = self.catalog.connection
-        self.days = Days(directory / DAYS)
+    def __init__(self, catalog: C, days: D) -> None:
+        self.catalog = catalog
+        self.days = days
         self.hot = Hot()
         self.readings = 0
         self.newest: Callable[[int, ValueType], Series] = lambda _, kind: empty(kind)
@@ -77,15 +86,14 @@ class Store:
         self._loose: dict[int, int] = {}
         self._checked_day = FIRST_DAY
         self._next_check_ns: int | None = None
-        self._damaged: dict[int, str] = {}
-        self._untold: list[int] = []
+        self._damages = Damages()
         self._recover()
 
     def _recover(self) -> None:
         for day in list(self.catalog.days.values()):
             if day.state is DayState.DROPPED:
                 self._drop(day.day)
-            elif day.rows and not self.days.path(day.day).exists():
+            elif day.rows and not self.days.has(day.day):
                 self.note_damage(day.day, f"the file is gone, with {day.rows} samples")
                 self._drop(day.day)
         self.days.discard_builds()
@@ -205,9 +213,12 @@ class Store:
             if over or self._loose.get(known.day, 0) >= MERGE_CHUNKS:
                 self._loose.pop(known.day, None)
                 self._ordered_day = known.day
-                job = finish_day if over else merge_small
-                self._ordering = job(self.catalog, self.days, known.day)
+                self._ordering = self._finish(known.day) if over else merge_small(self.catalog, self.days, known.day)
                 return
+
+    def _finish(self, day: int) -> Generator[None]:
+        """Put a day in order that is over."""
+        return finish_in_place(self.catalog, self.days, day)
 
     def _begin_check(self, mono_ns: int) -> None:
         if self._next_check_ns is None:
@@ -222,15 +233,11 @@ class Store:
 
     def note_damage(self, day: int, reason: str) -> None:
         """Samples of a day cannot be read."""
-        if day not in self._damaged:
-            self._damaged[day] = reason
-            self._untold.append(day)
+        self._damages.note(day, reason)
 
     def new_damages(self) -> list[tuple[str, str]]:
         """The days that were found damaged since this was last asked: (date, reason)."""
-        found = [(day_name(day), self._damaged[day]) for day in self._untold]
-        self._untold.clear()
-        return found
+        return self._damages.new()
 
     def seal_all(self) -> None:
         """Seal what is hot, at once."""
@@ -263,6 +270,35 @@ class Store:
         self.days.remove(day)
         with self.catalog.transaction():
             self.catalog.remove_day(day)
+
+
+@final
+class Store(ChunkStore[Catalog, Days]):
+    """All that is kept, in one directory.
+
+    Args:
+        directory: It is made if it is not there.
+        catalog: The catalog's name in it.
+
+    Raises:
+        ConfigError: A file was written by a version with another layout, or is no database.
+    """
+
+    def __init__(self, directory: Path, catalog: str = CATALOG) -> None:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        super().__init__(Catalog(directory / catalog), Days(directory / DAYS))
+        self.connection = self.catalog.connection
+        self._outbox: Outbox | None = None
+
+    @property
+    def outbox(self) -> EventBox:
+        """What is owed to the log of events; `put` is part of the open transaction."""
+        if self._outbox is None:
+            self._outbox = Outbox(self.connection)
+        return self._outbox
+
+    def _finish(self, day: int) -> Generator[None]:
+        return finish_day(self.catalog, self.days, day)
 
 
 def open_history(directory: Path) -> Store:

@@ -13,7 +13,7 @@ from tagwerk.actors.historian.logic.intake import DiskLevel, disk_level
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tagwerk.actors.historian.store import Store
+    from tagwerk.actors.historian.interface import HistoryStore
 
 DISK_LOOK_S: Final = 10.0
 KEPT_DAYS: Final = 7
@@ -37,7 +37,7 @@ class Retention:
         retention_days: Age in days at which samples are removed; None: never.
     """
 
-    def __init__(self, store: Store, retention_days: float | None) -> None:
+    def __init__(self, store: HistoryStore, retention_days: float | None) -> None:
         self._store = store
         self._keep_ns = None if retention_days is None else int(retention_days * DAY_NS)
 

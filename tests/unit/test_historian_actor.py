@@ -68,12 +68,12 @@ class Shard(Actor):
 class Rig:
     """Some actors of one plant, turned by hand."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, plant: str = PLANT) -> None:
         self.home = Home(tmp_path / "home").create()
         self.net = MemoryNet()
         self.clock = ManualClock(NOW_NS, 10**9)
         self.page = Page.create(tmp_path / "node.page", NAMES, Identity.own())
-        self.plant = parse(PLANT, tmp_path / "plant.toml")
+        self.plant = parse(plant, tmp_path / "plant.toml")
         tags = [
             TagDef(1, "a.x", "float", 0),
             TagDef(2, "a.y", "int", 0, log_deadband=5.0),

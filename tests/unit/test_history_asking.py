@@ -40,8 +40,8 @@ class Timer:
 class Rig:
     """A store, and timers that fire when told."""
 
-    def __init__(self, directory: Path) -> None:
-        self.store = Store(directory)
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self.due: list[Callable[[], None]] = []
         self.now_ns = 100 * DAY_NS
         self.asking = Asking(self.store, TAGS.get, lambda _shard: None, self._after, lambda: self.now_ns)
@@ -85,7 +85,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path / "history")
+    rig = Rig(Store(tmp_path / "history"))
     yield rig
     rig.store.close()
 

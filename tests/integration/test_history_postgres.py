@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import test_history_asking as asking
+import test_history_import as importing
 import test_history_store as contract
 from postgres_server import Server, missing
 
@@ -82,6 +83,15 @@ def store(server: Server, schema: str, layout: str) -> Iterator[Any]:
 @pytest.fixture
 def rig(store: Any) -> asking.Rig:
     return asking.Rig(store)
+
+
+@pytest.mark.parametrize(("tag", "values"), [(1, [1.5, -0.0, None]), (4, ["a", "", "ä"])])
+def test_what_is_imported_again_changes_nothing(store: Any, tag: int, values: list[Any]) -> None:
+    importing.test_what_is_sent_again_changes_nothing(importing.Rig(store), tag, values, True)
+
+
+def test_what_comes_live_while_an_import_is_compared_is_seen(store: Any) -> None:
+    importing.test_what_comes_live_while_an_import_is_compared_is_seen(importing.Rig(store))
 
 
 def test_what_was_committed_is_found_again(server: Server, schema: str, layout: str) -> None:

@@ -37,8 +37,8 @@ class Timer:
 
 
 class Rig:
-    def __init__(self, directory: Path) -> None:
-        self.store = Store(directory)
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self.due: list[Callable[[], None]] = []
         self.why_not = ""
         self.importing = Importing(self.store, TAGS.get, self._after, self._keep)
@@ -90,7 +90,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    rig = Rig(tmp_path / "history")
+    rig = Rig(Store(tmp_path / "history"))
     yield rig
     rig.store.close()
 

@@ -219,7 +219,7 @@ def _unbits(column: list[Any], count: int) -> NDArray[np.bool_]:
     form, _, content = column
     if form == _Form.SAME:
         return np.full(count, content, np.bool_)
-    packed = _UNZSTD.decompress(content) if form == _Form.PACKED_BITS else content
+    packed = _unzstd(content, count // 8 + 1) if form == _Form.PACKED_BITS else content
     return np.unpackbits(np.frombuffer(packed, np.uint8), count=count).view(np.bool_)
 
 
@@ -231,9 +231,18 @@ def _texts(column: NDArray[Any], tight: bool) -> list[Any]:
 
 def _untexts(column: list[Any]) -> NDArray[Any]:
     _, packed, which = column
-    content = _UNZSTD.decompress(packed, max_output_size=_MAX_TEXT)
+    content = _unzstd(packed, _MAX_TEXT)
     different = np.array(unpack(content, max_bytes=_MAX_TEXT), dtype=object)
     return different[_unnumbers(which)] if len(different) else np.empty(0, object)
+
+
+def _unzstd(content: bytes, limit: int) -> bytes:
+    """Unpack so many bytes at most: a damaged head may claim any size, and room for it would be made at once."""
+    claimed = zstandard.frame_content_size(content)
+    if claimed > limit:
+        msg = f"{claimed} bytes in the place of at most {limit}"
+        raise ValueError(msg)
+    return _UNZSTD.decompress(content, max_output_size=limit)
 
 
 def _pco(column: NDArray[Any], tight: bool) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 
 from tagwerk.actors.orders.endpoint import Endpoint, EndpointMaker
 from tagwerk.actors.orders.logic.calls import Job, Next, Phase, after_loss
-from tagwerk.actors.orders.logic.queues import EXECUTING, IDLE, Element, state_name
+from tagwerk.actors.orders.logic.queues import EXECUTING, IDLE, Element, Seen, state_name
 from tagwerk.actors.orders.logic.services import (
     EVENT_STATUS,
     STATUS,
@@ -55,9 +55,19 @@ class Patience:
 
 
 @dataclass(slots=True)
-class _Call:
+class Call:
+    """One call of a service, as far as it came.
+
+    Args:
+        job: What is to be done.
+        progress: Told each phase *before* the act.
+        settled: Told what came of it before the resource is given back; not told if it was cancelled.
+        phase: How far it came; of a call that another process began, how far that one came.
+    """
+
     job: Job
     progress: Callable[[Phase], None]
+    settled: Callable[[dict[str, Any] | ServiceFault], None] | None = None
     phase: Phase = Phase.NEW
     service: Service | None = None
     values: list[Any] = field(default_factory=list[Any])
@@ -68,6 +78,7 @@ class _Call:
     unknown: bool = False
 
     def enter(self, phase: Phase) -> None:
+        """Go on to a phase, and tell."""
         self.phase = phase
         self.claimed = self.claimed or phase is Phase.CLAIMED
         self.progress(phase)
@@ -82,6 +93,7 @@ class Resource:
         make: Makes sessions.
         patience: How long is waited.
         left_behind: Finds elements of ours in the queue whose owners are dead.
+        holds: What nobody knows the end of keeps its place and its claim, until `give_back`; else the place is left.
     """
 
     def __init__(
@@ -90,14 +102,17 @@ class Resource:
         make: EndpointMaker,
         patience: Patience,
         left_behind: Callable[[tuple[Element, ...]], list[Element]],
+        *,
+        holds: bool = False,
     ) -> None:
         self.url = url
+        self._holds = holds
         self._make = make
         self._patience = patience
         self._left_behind = left_behind
         self._endpoint: Endpoint | None = None
         self._opening = asyncio.Lock()
-        self._running: dict[asyncio.Task[dict[str, Any]], _Call] = {}
+        self._running: dict[asyncio.Task[dict[str, Any]], Call] = {}
 
     async def connect(self) -> None:
         """Open the session, if there is none.
@@ -121,15 +136,83 @@ class Resource:
         Raises:
             ServiceFault: It gave nothing.
         """
-        call = _Call(job, progress)
-        task = asyncio.get_running_loop().create_task(self._carry_out(call))
-        self._running[task] = call
-        task.add_done_callback(self._done)
+        task = self.begin(Call(job, progress))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            self._abandon(task, call)
+            self.abandon(task)
             raise
+
+    def begin(self, call: Call, *, after_crash: bool = False) -> asyncio.Task[dict[str, Any]]:
+        """Begin a call, or go on with one that a process that died had begun. The task ends as `execute` does.
+
+        Args:
+            call: The call.
+            after_crash: Whether it was begun by another process.
+        """
+        loop = asyncio.get_running_loop()
+        if after_crash:
+            call.lost_at = loop.time()
+            call.claimed = call.phase not in (Phase.NEW, Phase.QUEUED)
+        task = loop.create_task(self._carry_out(call))
+        self._running[task] = call
+        task.add_done_callback(self._done)
+        return task
+
+    def abandon(self, task: asyncio.Task[dict[str, Any]]) -> None:
+        """Nobody waits for a call any more; see `execute`."""
+        if task in self._running:
+            self._abandon(task, self._running[task])
+
+    def call_of(self, task: asyncio.Task[dict[str, Any]]) -> Call | None:
+        """Give the call of a task that runs."""
+        return self._running.get(task)
+
+    async def look(self) -> Seen:
+        """See queue and state as they are now.
+
+        Raises:
+            ServiceFault: There is no session within `connect_s`.
+            DeviceGone: The session was lost.
+        """
+        async with self._session() as endpoint:
+            return await endpoint.look()
+
+    async def changed(self, seen: Seen, within_s: float) -> None:
+        """Wait for a change of queue or state, at most so long; without a session there is none."""
+        if self._endpoint is not None:
+            await self._endpoint.changed(seen, within_s)
+
+    async def drop(self) -> None:
+        """End the session, and leave what runs as it is: for a process that ends, and will come again."""
+        if self._endpoint is not None:
+            await self._endpoint.close()
+
+    async def services(self) -> tuple[str, ...]:
+        """Give the names of the services that it offers.
+
+        Raises:
+            ServiceFault: There is no session within `connect_s`.
+            DeviceGone: The session was lost.
+        """
+        async with self._session() as endpoint:
+            return await endpoint.names()
+
+    async def give_back(self, job: Job) -> None:
+        """Give back the place of a call of a process that died, or of one that nobody knows the end of.
+
+        The state is made IDLE only if nobody else can have written it: our element leads the queue, or it is empty.
+
+        Raises:
+            ServiceFault, DeviceGone, Refused: It could not be done now.
+        """
+        async with self._session() as endpoint:
+            seen = await endpoint.look()
+            first = seen.queue[0] if seen.queue else None
+            ours = first is None or (first.client, first.service_uuid) == (job.client, job.service_uuid)
+            if ours and seen.state == EXECUTING:
+                await endpoint.set_state(IDLE)
+            await endpoint.remove(job.client, job.service_uuid)
 
     async def close(self) -> None:
         """Let what runs end, release everything, end the session."""
@@ -141,7 +224,7 @@ class Resource:
             await self._endpoint.close()
             self._endpoint = None
 
-    def _abandon(self, task: asyncio.Task[dict[str, Any]], call: _Call) -> None:
+    def _abandon(self, task: asyncio.Task[dict[str, Any]], call: Call) -> None:
         if call.abandoned:
             return
         call.abandoned = True
@@ -157,7 +240,20 @@ class Resource:
 
     # --- one call ---
 
-    async def _carry_out(self, call: _Call) -> dict[str, Any]:
+    async def _carry_out(self, call: Call) -> dict[str, Any]:
+        try:
+            outputs = await self._to_its_end(call)
+            if call.settled is not None:
+                call.settled(outputs)
+            return outputs
+        except ServiceFault as fault:
+            if call.settled is not None:
+                call.settled(fault)
+            raise
+        finally:
+            await self._release(call)
+
+    async def _to_its_end(self, call: Call) -> dict[str, Any]:
         try:
             while True:
                 try:
@@ -180,10 +276,8 @@ class Resource:
         except RemoteProtocolError as error:
             before = call.phase in _NOT_CALLED
             raise ServiceFault(Failure.REJECTED if before else Failure.BAD_OUTPUT, str(error)) from error
-        finally:
-            await self._release(call)
 
-    async def _carry_on(self, endpoint: Endpoint, call: _Call) -> dict[str, Any]:
+    async def _carry_on(self, endpoint: Endpoint, call: Call) -> dict[str, Any]:
         job = call.job
         if call.service is None:
             call.service = await endpoint.service(job.service)
@@ -213,12 +307,12 @@ class Resource:
             return outputs_of(service, job.outputs, result)
         call.phase = Phase.ENDED  # unless it did begin
         check_trigger(job.service, result)
-        call.enter(Phase.ACCEPTED)
         expected = result.get("ExpectedServiceExecutionDuration")
         call.expected_s = expected / 1000 if isinstance(expected, (int, float)) else 0.0
+        call.enter(Phase.ACCEPTED)
         return await self._end_of(endpoint, call, service)
 
-    async def _until_first(self, endpoint: Endpoint, call: _Call) -> None:
+    async def _until_first(self, endpoint: Endpoint, call: Call) -> None:
         """Take a place in the queue, and wait until it is the first one and the resource is idle."""
         job, patience, clock = call.job, self._patience, asyncio.get_running_loop().time
         place = 0
@@ -245,9 +339,9 @@ class Resource:
                     state = state_name(seen.state)
                     reason = f"{job.service} was not called: {self.url} is {state}, not IDLE, for {patience.idle_s:g} s"
                     raise ServiceFault(Failure.REJECTED, reason)
-            await endpoint.changed(patience.poll_s)
+            await endpoint.changed(seen, patience.poll_s)
 
-    async def _handed_over(self, endpoint: Endpoint, call: _Call, service: Service) -> Mapping[str, Any]:
+    async def _handed_over(self, endpoint: Endpoint, call: Call, service: Service) -> Mapping[str, Any]:
         """Call the method; whether that is known not to have happened decides what a failure means."""
         call.enter(Phase.CALLED)
         try:
@@ -267,7 +361,7 @@ class Resource:
         except Unknown as error:
             raise DeviceGone(str(error)) from error
 
-    async def _end_of(self, endpoint: Endpoint, call: _Call, service: Service) -> dict[str, Any]:
+    async def _end_of(self, endpoint: Endpoint, call: Call, service: Service) -> dict[str, Any]:
         """Wait for the event that ends this call. Without a lost session there is no limit but the order's own."""
         job = call.job
         until = None if call.lost_at is None else call.lost_at + call.expected_s + self._patience.gap_s
@@ -283,11 +377,13 @@ class Resource:
         check_status(job.service, event, EVENT_STATUS)
         return outputs_of(service, job.outputs, event)
 
-    async def _release(self, call: _Call) -> None:
+    async def _release(self, call: Call) -> None:
         """Give the resource back. The state comes first: an element that stays tells who left it, a state does not."""
         if call.phase is Phase.NEW:
             return
         name = call.job.service
+        if call.unknown and self._holds:
+            return
         if call.unknown:
             text = "%s stays EXECUTING: whether %s has ended is not known. Look at it, then write AssetState 4"
             _log.error(text, self.url, name)
@@ -302,7 +398,7 @@ class Resource:
                     _log.error("%s: the element of %s stays in the queue: %s", self.url, name, error)
                     return
 
-    async def _give_back(self, call: _Call) -> None:
+    async def _give_back(self, call: Call) -> None:
         async with self._session() as endpoint:
             if call.claimed and not call.unknown and (await endpoint.look()).state == EXECUTING:
                 await endpoint.set_state(IDLE)

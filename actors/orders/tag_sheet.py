@@ -1,0 +1,54 @@
+"""The tags that an actor of orders owns: what is put in goes out when it changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from tagwerk.protocols.errors import Refused, WindowFull
+from tagwerk.protocols.samples import TYPE_NAMES, Value, make
+
+if TYPE_CHECKING:
+    from tagwerk.runtime.actor import Actor
+
+
+@final
+class TagSheet:
+    """See the module.
+
+    Args:
+        actor: Whose.
+    """
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._tags = {tag.name: tag for tag in actor.definitions.of_source(actor.name)}
+        self._values: dict[str, Value] = {}
+        self._shown: dict[str, Value] = {}
+        if self._tags:
+            actor.publisher().on_reborn = self._shown.clear
+            actor.publisher().open_all()
+
+    def put(self, name: str, value: Value) -> None:
+        """Set the value of a tag; one that the plant does not have is left out."""
+        if name in self._tags:
+            self._values[name] = value
+
+    def flush(self) -> None:
+        """Publish what is different now."""
+        now_ns = self._actor.clock.now_ns()
+        for name, value in self._values.items():
+            if name in self._shown and self._shown[name] == value:
+                continue
+            tag = self._tags[name]
+            try:
+                self._actor.publisher().publish(make(TYPE_NAMES[tag.type], [tag.handle], [value], now_ns))
+            except WindowFull:
+                return  # the newest goes out with a later flush
+            except Refused as refused:
+                self._actor.log.error("publishing %s: %s", name, refused)
+            self._shown[name] = value
+
+    def goodbye(self) -> None:
+        """A clean end."""
+        if self._tags:
+            self._actor.publisher().goodbye()

@@ -75,6 +75,7 @@ class Call:
     lost_at: float | None = None  # by the loop's clock, when a session was lost for the first time
     claimed: bool = False
     abandoned: bool = False
+    releasing: bool = False  # from here on it must not be cancelled: its place would stay taken
     unknown: bool = False
 
     def enter(self, phase: Phase) -> None:
@@ -183,6 +184,16 @@ class Resource:
         if self._endpoint is not None:
             await self._endpoint.changed(seen, within_s)
 
+    async def sweep(self) -> None:
+        """Take elements of ours out of the queue whose owners are dead; done with each new session, too.
+
+        Raises:
+            ServiceFault: There is no session within `connect_s`.
+            DeviceGone: The session was lost.
+        """
+        async with self._session() as endpoint:
+            await self._sweep(endpoint)
+
     async def drop(self) -> None:
         """End the session, and leave what runs as it is: for a process that ends, and will come again."""
         if self._endpoint is not None:
@@ -229,9 +240,14 @@ class Resource:
             return
         call.abandoned = True
         if call.phase in _NOT_CALLED:
-            task.cancel()
+            self._give_up(task, call)
         elif call.phase is not Phase.ENDED:
-            asyncio.get_running_loop().call_later(self._patience.linger_s, task.cancel)
+            asyncio.get_running_loop().call_later(self._patience.linger_s, self._give_up, task, call)
+
+    @staticmethod
+    def _give_up(task: asyncio.Task[dict[str, Any]], call: Call) -> None:
+        if not call.releasing:
+            task.cancel()
 
     def _done(self, task: asyncio.Task[dict[str, Any]]) -> None:
         call = self._running.pop(task)
@@ -379,6 +395,7 @@ class Resource:
 
     async def _release(self, call: Call) -> None:
         """Give the resource back. The state comes first: an element that stays tells who left it, a state does not."""
+        call.releasing = True
         if call.phase is Phase.NEW:
             return
         name = call.job.service

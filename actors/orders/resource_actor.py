@@ -195,6 +195,8 @@ class ResourceActor(AsyncActor):
                     self._services = await site.resource.services()
                     self._connection(True, "")
                 self._look(site, seen)
+                if self._left_behind(site.resource.url, seen.queue):
+                    await site.resource.sweep()
                 await asyncio.sleep(LEAST_LOOK_S)
                 await site.resource.changed(seen, LOOK_S)
             except (ServiceFault, DeviceGone, Refused, RemoteProtocolError) as error:

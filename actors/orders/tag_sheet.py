@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, final
 
 from tagwerk.protocols.errors import Refused, WindowFull
 from tagwerk.protocols.samples import TYPE_NAMES, Value, make
 
 if TYPE_CHECKING:
     from tagwerk.runtime.actor import Actor
+
+_AS: Final = MappingProxyType({"str": str, "int": int, "bool": bool, "float": float})
+"""What the plant file declares decides; a name of an Enum becomes a plain text."""
 
 
 @final
@@ -31,7 +35,7 @@ class TagSheet:
     def put(self, name: str, value: Value) -> None:
         """Set the value of a tag; one that the plant does not have is left out."""
         if name in self._tags:
-            self._values[name] = value
+            self._values[name] = _AS[self._tags[name].type](value)
 
     def flush(self) -> None:
         """Publish what is different now."""

@@ -18,7 +18,7 @@ from tagwerk.actors.orders.logic.pfdl.talk import Parameter
 from tagwerk.actors.orders.logic.services import Failure, ServiceFault
 from tagwerk.actors.orders.session import quiet_asyncua
 from tagwerk.protocols.errors import ConfigError
-from tagwerk.protocols.message import Message, Refusal
+from tagwerk.protocols.message import Done, Message, Refusal
 from tagwerk.protocols.orders import OTHERS, AssignService, GetResource, ResourceState, ServiceAssigned
 from tagwerk.runtime.actor import AsyncActor, Later, Sender
 from tagwerk.runtime.plantfile_orders import normal_url
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 ASK_LIMIT_S: Final = 1.0
 FRESH_NS: Final = 100_000_000
 """So long an assignment counts as load even if its resource does not show it."""
-STATES_NS: Final = 20_000_000
-"""How resources stand is asked again after this: a hundred orders that start together ask once."""
+STATES_NS: Final = 1_000_000_000
+"""Resources say by themselves how they stand, at each change and a few times a second; one that is silent is asked."""
 
 
 @final
@@ -44,7 +44,7 @@ class AssignerActor(AsyncActor):
         self._config = context.plant.order
         self._by_url = {normal_url(one.url): f"resource/{name}" for name, one in context.plant.resources.items()}
         self._states: dict[str, ResourceState] = {}
-        self._asked_ns = 0
+        self._heard_ns: dict[str, int] = {}
         self._recent: dict[str, tuple[str, int]] = {}
 
     def on_start(self) -> None:
@@ -58,7 +58,10 @@ class AssignerActor(AsyncActor):
         await self._assigner.close()
 
     def on_message(self, message: Message, sender: Sender) -> Message | Later | None:
-        """`AssignService`."""
+        """`AssignService`, `ResourceState`."""
+        if isinstance(message, ResourceState):
+            self._hear(message)
+            return Done()
         if not isinstance(message, AssignService):
             return super().on_message(message, sender)
         later = Later()
@@ -109,9 +112,6 @@ class AssignerActor(AsyncActor):
         await self._refresh()
         now_ns = self.clock.mono_ns()
         candidates: list[Candidate] = []
-        for state in self._states.values():
-            for uuid in state.calls:
-                self._recent.pop(uuid, None)
         self._recent = {uuid: one for uuid, one in self._recent.items() if now_ns - one[1] < FRESH_NS}
         for url, name in self._by_url.items():
             state_of = self._states.get(name)
@@ -126,20 +126,24 @@ class AssignerActor(AsyncActor):
         return ServiceAssigned(found.name, found.url, why, False)
 
     async def _refresh(self) -> None:
-        """Ask all resources how they stand, unless that was just done."""
+        """Ask resources that were silent how they stand."""
         now_ns = self.clock.mono_ns()
-        if now_ns - self._asked_ns < STATES_NS:
-            return
-        answers = [self._ask_state(name) for name in self._by_url.values()]
-        await asyncio.gather(*answers)
-        self._asked_ns = self.clock.mono_ns()
+        silent = [name for name in self._by_url.values() if now_ns - self._heard_ns.get(name, 0) > STATES_NS]
+        if silent:
+            await asyncio.gather(*(self._ask_state(name) for name in silent))
+
+    def _hear(self, state: ResourceState) -> None:
+        self._states[state.name] = state
+        self._heard_ns[state.name] = self.clock.mono_ns()
+        for uuid in state.calls:
+            self._recent.pop(uuid, None)
 
     async def _ask_state(self, name: str) -> None:
         answer: asyncio.Future[Outcome] = self.loop.create_future()
         self.ask(name, GetResource(), partial(_settle, answer), ASK_LIMIT_S)
         outcome = await answer
         if isinstance(outcome, ResourceState):
-            self._states[name] = outcome
+            self._hear(outcome)
         elif name in self._states:  # what it offers is known; whether it can be reached is not
             known = self._states[name]
             self._states[name] = ResourceState(

@@ -24,6 +24,7 @@ from tagwerk.actors.orders.ua_endpoint import UaEndpoint
 from tagwerk.protocols.errors import ConfigError, DeviceGone, Refused, RemoteProtocolError
 from tagwerk.protocols.message import Done, Message, Refusal
 from tagwerk.protocols.orders import (
+    ASSIGNER,
     CREW,
     OTHERS,
     ExecuteService,
@@ -53,6 +54,8 @@ CALLS_SHOWN: Final = 1_000
 OTHERS_LIMIT: Final = 100
 """Servers that `resource/others` has sessions with."""
 LEAVE_LIMIT_S: Final = 1.0
+SHOW_S: Final = 0.25
+"""So often tags and the assigner are told how it stands, whether it has changed or not."""
 
 
 @final
@@ -68,6 +71,8 @@ class ResourceActor(AsyncActor):
         self._reason = "not connected yet"
         self._connected = False
         self._stuck = ""
+        self._load = 0
+        self._was_connected = False
 
     def on_start(self) -> None:
         """Take up the calls that a process before this one had, then connect.
@@ -88,7 +93,7 @@ class ResourceActor(AsyncActor):
             site.start()
         if isinstance(self._config, ResourceConfig):
             self.spawn(self._watch(self._site(self._config.url)))
-        self.every(0.2, self._show)
+        self.every(SHOW_S, self._show)
         self.ready()
 
     async def on_stop_async(self) -> None:
@@ -96,6 +101,18 @@ class ResourceActor(AsyncActor):
         await asyncio.gather(*(site.leave(LEAVE_LIMIT_S) for site in self._sites.values()))
         self._sheet.goodbye()
         self._store.close()
+
+    def on_flush(self) -> None:
+        """Tell the assigner of a line that grew or shrank, so that it need not ask when it is in a hurry."""
+        load = sum(len(site.uuids) for site in self._sites.values())
+        if load != self._load or self._connected != self._was_connected:
+            self._push()
+
+    def _push(self) -> None:
+        self._load = sum(len(site.uuids) for site in self._sites.values())
+        self._was_connected = self._connected
+        if isinstance(self._config, ResourceConfig):
+            self.ask(ASSIGNER, self._state(), _nothing, ASK_LIMIT_S)
 
     def on_message(self, message: Message, sender: Sender) -> Message | Later | None:
         """`ExecuteService`, `StopService`, `GetResource`."""
@@ -237,6 +254,7 @@ class ResourceActor(AsyncActor):
         for key, value in values.items():
             sheet.put(head + key, value)
         sheet.flush()
+        self._push()
 
     def _state(self) -> ResourceState:
         uuids = [uuid for site in self._sites.values() for uuid in site.uuids]
@@ -250,4 +268,4 @@ class ResourceActor(AsyncActor):
 
 
 def _nothing(_outcome: Outcome) -> None:
-    """That a call was made is said once: its end says it again."""
+    """What is said again anyway may be lost."""

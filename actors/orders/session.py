@@ -25,7 +25,7 @@ CONNECT_LIMIT_S: Final = 5.0
 REQUEST_LIMIT_S: Final = 10.0
 PROBE_S: Final = 5.0  # a sign of life is asked for this often, and has this long; a closed connection is seen at once
 CLOSE_LIMIT_S: Final = 1.0
-PUBLISH_MS: Final = 10.0
+PUBLISH_MS: Final = 5.0
 SESSION_TIMEOUT_S: Final = 30.0
 FAILURES: Final = (
     OSError, TimeoutError, UaError, ValueError, TypeError, AttributeError, KeyError, IndexError, struct.error,

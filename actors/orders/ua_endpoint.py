@@ -137,6 +137,7 @@ class UaEndpoint:
     async def remove(self, client: str, service_uuid: str) -> None:
         """Take an element out of the queue; see `Endpoint.remove`."""
         await self._queue_method(self._known.remove, client, service_uuid, "")
+        self.on_change()  # who waits behind it need not wait for the server to tell
 
     async def set_state(self, state: int) -> None:
         """Write the AssetState; see `Endpoint.set_state`."""

@@ -44,8 +44,7 @@ def floor() -> Iterator[Floor]:
     quiet_asyncua()
     floor = Floor()
     try:
-        floor.lines("ready", START_S)
-        yield floor
+        yield floor  # it becomes ready while the plant comes up
     finally:
         floor.end()
 
@@ -61,9 +60,18 @@ def shop(floor: Floor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bre
     )  # fmt: skip
     running = Brewery.bring_up(folder, path)
     try:
+        floor.lines("ready", START_S)
+        wait_for_resources(running)
         yield running
     finally:
         running.stop()
+
+
+def wait_for_resources(shop: Brewery) -> None:
+    with shop.attach() as plant:
+        for name in ("milling", "old"):
+            tag = f"resource.{name}.connected"
+            wait_for(tag, lambda tag=tag: plant.read(tag).value, LIMIT_S)  # type: ignore[misc]
 
 
 class Desk:

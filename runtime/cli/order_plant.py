@@ -204,17 +204,25 @@ def log(context: typer.Context, order_id: OrderId) -> None:
     session = session_of(context)
     with _orders(session) as plant:
         entries = list(_log(plant, order_id))
+        names = {one.number: one.name for one in _detail(plant, order_id)[1]}
     rows = [
         {"seq": one.seq, "time": times.rfc3339(one.time_ns), "kind": one.kind, "service": one.service or None,
+         "name": names.get(one.service),
          "by": one.by, "host": one.host, "what": one.what}
         for one in entries
     ]  # fmt: skip
     shown = {one.seq: times.shown(one.time_ns, session.utc) for one in entries}
 
     def cells(row: dict[str, Any]) -> tuple[str, ...]:
-        return shown[row["seq"]], row["kind"], str(row["service"] or ""), row["by"], row["what"]
+        return (
+            shown[row["seq"]],
+            row["kind"],
+            f"{row['service'] or ''} {row['name'] or ''}".strip(),
+            row["by"],
+            row["what"],
+        )
 
-    output.show_rows(session.json, rows, ("time", "what", "service", "by", "detail"), cells, right=("service",))
+    output.show_rows(session.json, rows, ("time", "what", "service", "by", "detail"), cells)
 
 
 def report(

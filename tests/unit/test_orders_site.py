@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -107,7 +107,8 @@ class Rig:
         self.life = life = Life(steps)
 
         def make(_: str) -> Endpoint:
-            return MortalEndpoint(life, SimulatedEndpoint(self.resource))
+            mortal: Any = MortalEndpoint(life, SimulatedEndpoint(self.resource))
+            return cast("Endpoint", mortal)
 
         def left_behind(queue: tuple[Element, ...]) -> list[Element]:
             return [one for one in queue if not site.holds(one.client, one.service_uuid)]

@@ -71,7 +71,7 @@ def build_plant(path: Path, findings: Findings) -> PlantFile:
     alarms = _named(findings, "alarm", forms.ALARM, rules.alarm_problems, _alarm_problem)
     if orders:
         watched = {(alarm.tag, alarm.type) for alarm in alarms.values()}
-        for name, table in order_alarms(order, resources):
+        for name, table in order_alarms(resources):
             if name not in alarms and (table["tag"], "BOOL") not in watched:
                 alarms[name] = AlarmConfig.model_validate(table)
     check_sources(tags, opcua, findings)

@@ -258,6 +258,10 @@ class ResourceConfig(Section):
     )
     connect_s: Positive = Field(default=10.0, description="how long a session is tried for before a service fails")
     idle_s: Positive = Field(default=60.0, description="how long it may stay not IDLE when we lead its queue")
+    gap_s: AtLeast0 = Field(
+        default=10.0,
+        description="how long, beyond its duration, the end of a service is waited for over a lost session",
+    )
     linger_s: AtLeast0 = Field(default=30.0, description="how long the end of a cancelled service is waited for")
     stuck_after_s: Positive = Field(default=120.0, description="standstill of queue or AssetState that is an alarm")
 

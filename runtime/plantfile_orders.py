@@ -92,11 +92,11 @@ def order_tags(order: OrderSection, resources: dict[str, ResourceConfig]) -> Ite
             yield f"resource.{name}.{key}", _table(type_, f"resource/{name}", words)
 
 
-def order_alarms(order: OrderSection, resources: dict[str, ResourceConfig]) -> Iterator[tuple[str, dict[str, Any]]]:
+def order_alarms(resources: Mapping[str, ResourceConfig]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Give the alarms of a plant that runs orders: name and table."""
     text = "nobody knows what came of a service: look at the machine, then `tagwerk order resolve`"
     yield "order.in_doubt", {"tag": "order.in_doubt", "type": "BOOL", "priority": "high", "text": text}
-    for name in resource_names(order, resources):
+    for name in resources:
         tag = f"resource.{name}.stuck"
         text = f"the queue or the AssetState of resource {name} stands still"
         yield tag, {"tag": tag, "type": "BOOL", "priority": "high", "text": text}

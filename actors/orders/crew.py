@@ -19,7 +19,6 @@ from tagwerk.actors.orders.dispatchers import Dispatchers
 from tagwerk.actors.orders.logic.life import Effect, ServiceState
 from tagwerk.actors.orders.logic.order import Order
 from tagwerk.actors.orders.logic.pfdl import Interpreter, Program, Unsound, read, root_uuid
-from tagwerk.actors.orders.logic.pfdl.values import misfits, type_of
 from tagwerk.actors.orders.logic.records import (
     Begun,
     Controlled,
@@ -33,6 +32,7 @@ from tagwerk.actors.orders.logic.records import (
     Stopped,
     TokensTaken,
 )
+from tagwerk.actors.orders.logic.wishes import refuse_control, unknown_service, wrong_outputs
 from tagwerk.actors.orders.order_store import FILE, OrderStore, Stored, variables_of
 from tagwerk.protocols.errors import Refused, RefusedCode
 from tagwerk.protocols.message import Done, Message, Refusal
@@ -230,7 +230,7 @@ class Crew(Actor):
         if message.action not in ACTIONS:
             raise Refused(RefusedCode.BAD_VALUE, f"{message.action!r} is none of {', '.join(ACTIONS)}")
         live = self._any(message.id)
-        live.order.refuse_control(message.action)
+        refuse_control(live.order.life, message.action)
         self.live[message.id] = live
         self._audit(message.id, message.action, live.order.life.shown, "", message.reason, message.by, message.host)
         self.record(message.id, Controlled(message.action, message.by, message.host, message.reason))
@@ -240,21 +240,10 @@ class Crew(Actor):
         if message.outcome not in OUTCOMES:
             raise Refused(RefusedCode.BAD_VALUE, f"{message.outcome!r} is none of {', '.join(OUTCOMES)}")
         live = self.running(message.id)
-        one = live.order.unknown_service(message.service)
+        one = unknown_service(live.order.life, message.service)
         if message.outcome == "done" and not one.orphan:
             program = None if live.stored.text is None else self._program(live.stored.text)
-            fields = {} if program is None else program.fields
-            wrong = [f"`{name}`: {one.name} gives no such output" for name in message.outputs
-                     if name not in {each.name for each in one.outputs}]  # fmt: skip
-            for each in one.outputs:
-                if each.name not in message.outputs:
-                    wrong.append(f"`{each.name}`: say what it gave, a {each.type}")
-                elif program is not None:
-                    type_ = type_of(each.type)
-                    wrong += [
-                        f"`{each.name}`: {misfit}" for misfit in misfits(message.outputs[each.name], type_, fields)
-                    ]
-            if wrong:
+            if wrong := list(wrong_outputs(one, message.outputs, program)):
                 raise Refused(RefusedCode.BAD_VALUE, "; ".join(wrong))
         said = f"{one.number} {one.name}: {message.outcome}"
         self._audit(message.id, "resolve", "UNKNOWN", said, message.reason, message.by, message.host)

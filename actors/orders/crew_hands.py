@@ -9,7 +9,7 @@ from tagwerk.actors.orders.logic.life import Assign, Effect, Execute, ServiceRun
 from tagwerk.actors.orders.logic.records import Assigned, Fell
 from tagwerk.actors.orders.logic.services import Failure
 from tagwerk.protocols.errors import Refused, RefusedCode
-from tagwerk.protocols.message import Message
+from tagwerk.protocols.message import Message, encode_message
 from tagwerk.protocols.orders import (
     ASSIGNER,
     AssignService,
@@ -18,6 +18,7 @@ from tagwerk.protocols.orders import (
     ServiceStatus,
     StopService,
 )
+from tagwerk.runtime.transport import REQUEST_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from tagwerk.actors.orders.crew import Crew
@@ -101,6 +102,11 @@ class Hands:
             order_id, one.number, uuid, one.task_uuid, one.name, one.url, priority, one.inputs, one.outputs,
             again=one.phase != "",
         )  # fmt: skip
+        size = len(encode_message(message))
+        if size > REQUEST_LIMIT_BYTES:  # no message carries it, now or later
+            reason = f"its inputs take {size} bytes; at most {REQUEST_LIMIT_BYTES} can be sent"
+            self._crew.record(order_id, Fell(uuid, Failure.REJECTED, reason))
+            return
         self._crew.ask(one.resource, message, partial(self._taken, order_id, uuid, one.resource), ANSWER_LIMIT_S)
 
     def _taken(self, order_id: str, uuid: str, resource: str, outcome: Outcome) -> None:

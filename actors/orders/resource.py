@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
+from tagwerk.actors.orders.call import Call, Patience
 from tagwerk.actors.orders.endpoint import Endpoint, EndpointMaker
+from tagwerk.actors.orders.keeper import SessionKeeper
 from tagwerk.actors.orders.logic.calls import Job, Next, Phase, after_loss
 from tagwerk.actors.orders.logic.queues import EXECUTING, IDLE, Element, Seen, state_name
 from tagwerk.actors.orders.logic.services import (
@@ -29,60 +29,6 @@ from tagwerk.protocols.errors import DeviceGone, NotSent, Refused, RemoteProtoco
 RELEASE_ATTEMPTS: Final = 3  # each with a new session, if one is lost meanwhile
 _NOT_CALLED: Final = frozenset((Phase.NEW, Phase.QUEUED, Phase.CLAIMED))
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long is waited for what, in seconds.
-
-    Args:
-        connect_s: For a session, from the first attempt on.
-        again_s: Between two attempts.
-        poll_s: Between two looks at the queue when the server tells of no change.
-        appear_s: For an element to appear in the queue; the template in C takes up to a second.
-        idle_s: For a resource whose queue we lead to become IDLE.
-        gap_s: Beyond the expected duration, for the event of a call whose session was lost.
-        linger_s: For the end of a call that nobody waits for any more, before its place is given up.
-    """
-
-    connect_s: float = 5.0
-    again_s: float = 0.2
-    poll_s: float = 0.1
-    appear_s: float = 10.0
-    idle_s: float = 30.0
-    gap_s: float = 10.0
-    linger_s: float = 5.0
-
-
-@dataclass(slots=True)
-class Call:
-    """One call of a service, as far as it came.
-
-    Args:
-        job: What is to be done.
-        progress: Told each phase *before* the act.
-        settled: Told what came of it before the resource is given back; not told if it was cancelled.
-        phase: How far it came; of a call that another process began, how far that one came.
-    """
-
-    job: Job
-    progress: Callable[[Phase], None]
-    settled: Callable[[dict[str, Any] | ServiceFault], None] | None = None
-    phase: Phase = Phase.NEW
-    service: Service | None = None
-    values: list[Any] = field(default_factory=list[Any])
-    expected_s: float = 0.0
-    lost_at: float | None = None  # by the loop's clock, when a session was lost for the first time
-    claimed: bool = False
-    abandoned: bool = False
-    releasing: bool = False  # from here on it must not be cancelled: its place would stay taken
-    unknown: bool = False
-
-    def enter(self, phase: Phase) -> None:
-        """Go on to a phase, and tell."""
-        self.phase = phase
-        self.claimed = self.claimed or phase is Phase.CLAIMED
-        self.progress(phase)
 
 
 @final
@@ -108,11 +54,8 @@ class Resource:
     ) -> None:
         self.url = url
         self._holds = holds
-        self._make = make
+        self.keeper = SessionKeeper(url, make, patience, left_behind)
         self._patience = patience
-        self._left_behind = left_behind
-        self._endpoint: Endpoint | None = None
-        self._opening = asyncio.Lock()
         self._running: dict[asyncio.Task[dict[str, Any]], Call] = {}
 
     async def connect(self) -> None:
@@ -121,7 +64,7 @@ class Resource:
         Raises:
             ServiceFault: There is none within the time.
         """
-        async with self._session():
+        async with self.keeper.session():
             return
 
     async def execute(self, job: Job, progress: Callable[[Phase], None]) -> dict[str, Any]:
@@ -176,28 +119,12 @@ class Resource:
             ServiceFault: There is no session within `connect_s`.
             DeviceGone: The session was lost.
         """
-        async with self._session() as endpoint:
+        async with self.keeper.session() as endpoint:
             return await endpoint.look()
-
-    async def changed(self, seen: Seen, within_s: float) -> None:
-        """Wait for a change of queue or state, at most so long; without a session there is none."""
-        if self._endpoint is not None:
-            await self._endpoint.changed(seen, within_s)
-
-    async def sweep(self) -> None:
-        """Take elements of ours out of the queue whose owners are dead; done with each new session, too.
-
-        Raises:
-            ServiceFault: There is no session within `connect_s`.
-            DeviceGone: The session was lost.
-        """
-        async with self._session() as endpoint:
-            await self._sweep(endpoint)
 
     async def drop(self) -> None:
         """End the session, and leave what runs as it is: for a process that ends, and will come again."""
-        if self._endpoint is not None:
-            await self._endpoint.close()
+        await self.keeper.close()
 
     async def services(self) -> tuple[str, ...]:
         """Give the names of the services that it offers.
@@ -206,7 +133,7 @@ class Resource:
             ServiceFault: There is no session within `connect_s`.
             DeviceGone: The session was lost.
         """
-        async with self._session() as endpoint:
+        async with self.keeper.session() as endpoint:
             return await endpoint.names()
 
     async def give_back(self, job: Job) -> None:
@@ -217,7 +144,7 @@ class Resource:
         Raises:
             ServiceFault, DeviceGone, Refused: It could not be done now.
         """
-        async with self._session() as endpoint:
+        async with self.keeper.session() as endpoint:
             seen = await endpoint.look()
             first = seen.queue[0] if seen.queue else None
             ours = first is None or (first.client, first.service_uuid) == (job.client, job.service_uuid)
@@ -231,9 +158,7 @@ class Resource:
             self._abandon(task, call)
         if self._running:
             await asyncio.wait(self._running)
-        if self._endpoint is not None:
-            await self._endpoint.close()
-            self._endpoint = None
+        await self.keeper.close()
 
     def _abandon(self, task: asyncio.Task[dict[str, Any]], call: Call) -> None:
         if call.abandoned:
@@ -273,7 +198,7 @@ class Resource:
         try:
             while True:
                 try:
-                    async with self._session() as endpoint:
+                    async with self.keeper.session() as endpoint:
                         return await self._carry_on(endpoint, call)
                 except DeviceGone as error:
                     if call.lost_at is None:
@@ -397,6 +322,7 @@ class Resource:
         """Give the resource back. The state comes first: an element that stays tells who left it, a state does not."""
         call.releasing = True
         if call.phase is Phase.NEW:
+            call.released = True
             return
         name = call.job.service
         if call.unknown and self._holds:
@@ -409,6 +335,7 @@ class Resource:
         for attempt in range(RELEASE_ATTEMPTS):
             try:
                 await self._give_back(call)
+                call.released = True
                 return
             except (DeviceGone, Refused, ServiceFault) as error:
                 if not isinstance(error, DeviceGone) or attempt == RELEASE_ATTEMPTS - 1:
@@ -416,57 +343,7 @@ class Resource:
                     return
 
     async def _give_back(self, call: Call) -> None:
-        async with self._session() as endpoint:
+        async with self.keeper.session() as endpoint:
             if call.claimed and not call.unknown and (await endpoint.look()).state == EXECUTING:
                 await endpoint.set_state(IDLE)
             await endpoint.remove(call.job.client, call.job.service_uuid)
-
-    # --- the session ---
-
-    @asynccontextmanager
-    async def _session(self) -> AsyncGenerator[Endpoint]:
-        """Give the session; make one if there is none. After DeviceGone the next one is a new one.
-
-        Raises:
-            ServiceFault: There is none within `connect_s`.
-        """
-        endpoint = await self._open()
-        try:
-            yield endpoint
-        except DeviceGone:
-            async with self._opening:
-                if self._endpoint is endpoint:
-                    self._endpoint = None
-                    await endpoint.close()
-            raise
-
-    async def _open(self) -> Endpoint:
-        clock = asyncio.get_running_loop().time
-        until = clock() + self._patience.connect_s
-        async with self._opening:
-            while self._endpoint is None:
-                endpoint = self._make(self.url)
-                try:
-                    await endpoint.open()
-                    await self._sweep(endpoint)
-                    self._endpoint = endpoint
-                except DeviceGone as error:
-                    await endpoint.close()
-                    if clock() >= until:
-                        raise ServiceFault(Failure.UNREACHABLE, str(error)) from error
-                    await asyncio.sleep(self._patience.again_s)
-                except (Refused, RemoteProtocolError) as error:
-                    await endpoint.close()
-                    raise ServiceFault(Failure.UNREACHABLE, str(error)) from error
-            return self._endpoint
-
-    async def _sweep(self, endpoint: Endpoint) -> None:
-        """Take elements of ours out of the queue whose owners are dead: they would stand there for ever."""
-        seen = await endpoint.look()
-        for one in self._left_behind(seen.queue):
-            executing = one.place == 1 and seen.state == EXECUTING
-            _log.warning(
-                "%s: %s is dead, its element is removed%s", self.url, one.client,
-                "; it was executed, and what came of it is not known" if executing else "",
-            )  # fmt: skip
-            await endpoint.remove(one.client, one.service_uuid)

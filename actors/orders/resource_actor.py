@@ -11,12 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from tagwerk.actors.orders.access import queue_name, security_of
+from tagwerk.actors.orders.call import Patience
 from tagwerk.actors.orders.call_store import FILE, CallStore
 from tagwerk.actors.orders.engine import lives
 from tagwerk.actors.orders.logic.queues import OURS, Element, Seen, left_behind, state_name
 from tagwerk.actors.orders.logic.services import ServiceFault
 from tagwerk.actors.orders.logic.stuck import Watchman
-from tagwerk.actors.orders.resource import Patience, Resource
+from tagwerk.actors.orders.resource import Resource
 from tagwerk.actors.orders.session import quiet_asyncua
 from tagwerk.actors.orders.site import Site
 from tagwerk.actors.orders.tag_sheet import TagSheet
@@ -181,7 +182,9 @@ class ResourceActor(AsyncActor):
             named = config if isinstance(config, ResourceConfig) else ResourceConfig(url=url)
             key = f"resource.{self._name}" if named is config else "order"
             security = security_of(self.context, config, key, url)
-            patience = Patience(connect_s=named.connect_s, idle_s=named.idle_s, linger_s=named.linger_s)
+            patience = Patience(
+                connect_s=named.connect_s, idle_s=named.idle_s, gap_s=named.gap_s, linger_s=named.linger_s
+            )
 
             def make(to: str) -> Endpoint:
                 return UaEndpoint(to, security)
@@ -213,9 +216,9 @@ class ResourceActor(AsyncActor):
                     self._connection(True, "")
                 self._look(site, seen)
                 if self._left_behind(site.resource.url, seen.queue):
-                    await site.resource.sweep()
+                    await site.resource.keeper.sweep()
                 await asyncio.sleep(LEAST_LOOK_S)
-                await site.resource.changed(seen, LOOK_S)
+                await site.resource.keeper.changed(seen, LOOK_S)
             except (ServiceFault, DeviceGone, Refused, RemoteProtocolError) as error:
                 self._connection(False, str(error))
                 await asyncio.sleep(LOOK_S)

@@ -15,13 +15,14 @@ from typing import Any, Final, final
 
 import msgspec
 
+from tagwerk.actors.orders.call import Call
 from tagwerk.actors.orders.call_store import CallStore, Kept
 from tagwerk.actors.orders.logic.calls import Job, Phase
 from tagwerk.actors.orders.logic.line import Waiting, next_one
 from tagwerk.actors.orders.logic.pfdl.talk import Output, Parameter
 from tagwerk.actors.orders.logic.queues import client_identifier
 from tagwerk.actors.orders.logic.services import Failure, ServiceFault
-from tagwerk.actors.orders.resource import Call, Resource
+from tagwerk.actors.orders.resource import Resource
 from tagwerk.protocols.errors import DeviceGone, Refused
 from tagwerk.protocols.orders import ExecuteService, ServiceStatus
 from tagwerk.runtime.clock import Clock
@@ -289,6 +290,8 @@ class Site:
             self._settle(work, status)
         if call.unknown and work.stopped:
             await self._give_back(work)
+        elif not call.released and work.phase == "ENDED":
+            await self._give_back(work)  # the server was gone just then
         elif work.phase != "UNKNOWN":
             self._store.release(uuid)
         self._forget(work)

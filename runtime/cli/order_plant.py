@@ -30,6 +30,7 @@ from tagwerk.protocols.orders import (
 )
 from tagwerk.runtime.cli import completion, failure, output, times, values
 from tagwerk.runtime.cli.options import examples
+from tagwerk.runtime.cli.order_shown import lines, row_of, service_of, table, tell_doubt, took
 from tagwerk.runtime.cli.session import Session, session_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Outcome(StrEnum):
 
 def add_to(order: typer.Typer) -> None:
     """Add the commands to the group `order`."""
-    for command, lines in (
+    for command, shown in (
         (start, ("tagwerk order start order.pfdl", "tagwerk order start batch.pfdl liters=500 --priority 5 --wait")),
         (list_, ("tagwerk order list", "tagwerk order list --running --json")),
         (show, ("tagwerk order show batch_7",)),
@@ -73,7 +74,7 @@ def add_to(order: typer.Typer) -> None:
         (log, ("tagwerk order log batch_7",)),
         (report, ("tagwerk order report batch_7 --svg batch_7.svg",)),
     ):
-        order.command(command.__name__.rstrip("_"), epilog=examples(*lines))(command)
+        order.command(command.__name__.rstrip("_"), epilog=examples(*shown))(command)
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -132,11 +133,11 @@ def list_(
         found = next(one for one in rows if one.id == row["id"])
         counts = (str(found.finished), str(found.running), str(found.waiting))
         began = times.shown(found.started_ns, session.utc)
-        return (found.id, found.name, found.state, str(found.priority), began, _took(found), *counts, found.by,
+        return (found.id, found.name, found.state, str(found.priority), began, took(found), *counts, found.by,
                 found.reason)  # fmt: skip
 
     right = ("priority", "took", "finished", "running", "waiting")
-    output.show_rows(session.json, [_object(one) for one in rows], head, cells, right, less=("by", "file", "priority"))
+    output.show_rows(session.json, [row_of(one) for one in rows], head, cells, right, less=("by", "file", "priority"))
 
 
 def show(context: typer.Context, order_id: OrderId) -> None:
@@ -145,13 +146,13 @@ def show(context: typer.Context, order_id: OrderId) -> None:
     with _orders(session) as plant:
         row, services, variables = _detail(plant, order_id)
     if session.json:
-        output.json_line({**_object(row), "services": [_service(one) for one in services], "variables": variables})
+        output.json_line({**row_of(row), "services": [service_of(one) for one in services], "variables": variables})
         return
-    output.pairs(_lines(row, session.utc))
-    _table(services)
+    output.pairs(lines(row, session.utc))
+    table(services)
     for one in services:
         if one.state == "UNKNOWN":
-            _tell_doubt(row, one, session.utc)
+            tell_doubt(row, one, session.utc)
     for name, value in variables.items():
         output.line(values.printable(f"{name} = {json.dumps(value, ensure_ascii=False)}"))
 
@@ -239,10 +240,10 @@ def report(
     if svg:
         svg.write_text(logic("gantt").gantt_of_order(row, services, time.time_ns()), encoding="utf-8")
     if session.json:
-        output.json_line({**_object(row), "services": [_service(one) for one in services], "variables": variables})
+        output.json_line({**row_of(row), "services": [service_of(one) for one in services], "variables": variables})
         return
-    output.pairs(_lines(row, session.utc))
-    _table(services, why=True)
+    output.pairs(lines(row, session.utc))
+    table(services, why=True)
 
 
 # --- what they share -------------------------------------------------------------------------------------------------
@@ -272,7 +273,7 @@ def _control(context: typer.Context, order_id: str, action: str, reason: str) ->
 def _shown(session: Session, row: Message) -> None:
     assert isinstance(row, OrderRow), "what else it could say is raised"
     if session.json:
-        output.json_line(_object(row))
+        output.json_line(row_of(row))
     else:
         output.line(f"{row.id}  {row.state}" + (f"  {values.printable(row.reason)}" if row.reason else ""))
 
@@ -362,56 +363,3 @@ def _json(text: str, key: str) -> Any:
         raise ConfigError(
             f"this is no JSON: {error}", key=key, value=text, expected='as in 5, "a" or {"n": 5}'
         ) from error
-
-
-def _object(row: OrderRow) -> dict[str, Any]:
-    return {
-        "id": row.id, "name": row.name, "state": row.state, "priority": row.priority, "by": row.by,
-        "started": times.rfc3339(row.started_ns), "ended": times.rfc3339(row.ended_ns), "reason": row.reason,
-        "finished": row.finished, "running": row.running, "waiting": row.waiting, "unknown": row.unknown,
-    }  # fmt: skip
-
-
-def _service(one: ServiceRow) -> dict[str, Any]:
-    return {
-        "number": one.number, "uuid": one.uuid, "service": one.name, "task": one.task, "attempt": one.attempt,
-        "state": one.state, "phase": one.phase, "resource": one.resource, "url": one.url, "why": one.why,
-        "started": times.rfc3339(one.started_ns), "queued": times.rfc3339(one.queued_ns),
-        "called": times.rfc3339(one.called_ns), "ended": times.rfc3339(one.ended_ns),
-        "inputs": [{"name": each.name, "type": each.type, "value": each.value} for each in one.inputs],
-        "outputs": one.outputs, "reason": one.reason,
-    }  # fmt: skip
-
-
-def _took(row: OrderRow) -> str:
-    return times.shown_duration(((row.ended_ns or time.time_ns()) - row.started_ns) / 1e9)
-
-
-def _lines(row: OrderRow, utc: bool) -> Iterator[tuple[str, str]]:
-    yield "order", f"{row.id} ({row.name}), priority {row.priority}, by {row.by or '-'}"
-    yield "state", f"{row.state}{': ' + row.reason if row.reason else ''}"
-    yield "time", f"{times.shown(row.started_ns, utc)} to {times.shown(row.ended_ns, utc)}, {_took(row)}"
-    counts = f"{row.finished} finished, {row.running} running, {row.waiting} waiting"
-    yield "services", counts + (f", {row.unknown} UNKNOWN" if row.unknown else "")
-
-
-def _table(services: list[ServiceRow], *, why: bool = False) -> None:
-    head = ["number", "service", "task", "attempt", "state", "phase", "resource", "waited", "took"]
-    cells = [
-        [str(one.number), one.name, one.task, str(one.attempt), one.state, one.phase or "-",
-         one.resource.removeprefix("resource/") or "-", _between(one.started_ns, one.called_ns or one.ended_ns),
-         _between(one.called_ns, one.ended_ns), *([one.why] if why else []), one.reason]
-        for one in services
-    ]  # fmt: skip
-    head += ["why there"] if why else []
-    output.table([*head, "reason"], cells, right=("number", "attempt", "waited", "took"), less=("phase", "task"))
-
-
-def _between(from_ns: int, to_ns: int) -> str:
-    return f"{max(0, to_ns - from_ns) / 1e9:.3f}s" if from_ns and to_ns else "-"
-
-
-def _tell_doubt(row: OrderRow, one: ServiceRow, utc: bool) -> None:
-    output.note(f"service {one.number} {one.name} is UNKNOWN: {values.printable(one.reason)}")
-    output.note(f"  called at {times.shown(one.called_ns, utc)} on {one.resource} ({one.url})")
-    output.note(f"  look at the machine, then: tagwerk order resolve {row.id} {one.number} done|failed|retry")

@@ -54,7 +54,7 @@ def shop(floor: Floor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bre
     folder = tmp_path_factory.mktemp("shop")
     path = folder / "plant.toml"
     path.write_text(
-        f'[resource.milling]\nurl = "{floor.url("milling")}"\nlinger_s = 0.5\nstuck_after_s = 1.0\n'
+        f'[resource.milling]\nurl = "{floor.url("milling")}"\nlinger_s = 0.5\ngap_s = 0.5\nstuck_after_s = 1.0\n'
         f'[resource.old]\nurl = "{floor.url("old")}"\n'
         '[node.main]\nrestarts = 100\n'
     )  # fmt: skip

@@ -39,6 +39,7 @@ from tagwerk.actors.orders.logic.records import (
     unpack_record,
     words_of,
 )
+from tagwerk.actors.orders.logic.wishes import refuse_control, unknown_service, wrong_outputs
 from tagwerk.protocols.errors import Refused
 from tagwerk.protocols.orders import Asked, Given
 
@@ -254,10 +255,10 @@ def test_a_service_in_doubt_waits_for_somebody() -> None:
     world.revive()
     assert world.effects == deque()  # nothing is done by itself
     with pytest.raises(Refused, match="resolve that first"):
-        world.order.refuse_control("cancel")
+        refuse_control(world.life, "cancel")
     with pytest.raises(Refused, match="in doubt: 1 Cut"):
-        world.order.unknown_service("Glue")
-    assert world.order.unknown_service("1").uuid == world.order.unknown_service("Cut").uuid == uuid
+        unknown_service(world.life, "Glue")
+    assert unknown_service(world.life, "1").uuid == unknown_service(world.life, "Cut").uuid == uuid
     assert world.take(Overdue(uuid)).effects == []
 
 
@@ -285,7 +286,7 @@ def test_a_paused_order_hands_out_nothing() -> None:
     world.revive()
     assert world.effects == deque()
     with pytest.raises(Refused, match="paused already"):
-        world.order.refuse_control("pause")
+        refuse_control(world.life, "pause")
     world.take(Controlled("resume", "anna"))
     world.run()
     assert world.life.shown == "FINISHED"
@@ -303,7 +304,7 @@ def test_a_cancelled_order_gives_back_what_it_has() -> None:
     assert (set(world.stopped), world.life.over) == (running, True)
     assert "cancel by anna: wrong part" in world.life.reason
     with pytest.raises(Refused, match="it has ended"):
-        world.order.refuse_control("cancel")
+        refuse_control(world.life, "cancel")
 
 
 def test_a_service_whose_time_is_over_is_stopped() -> None:
@@ -323,8 +324,8 @@ def test_an_order_that_failed_goes_on_where_it_was() -> None:
     world.run()
     assert world.life.shown == "FAILED"
     with pytest.raises(Refused):
-        world.order.refuse_control("pause")
-    world.order.refuse_control("retry")
+        refuse_control(world.life, "pause")
+    refuse_control(world.life, "retry")
     life = unpack_life(pack_life(world.life))
     world.order = Order("o_1/t", PROGRAM, life)  # as it is taken up from the store
     world.take(Controlled("retry", "anna"))
@@ -343,7 +344,7 @@ def test_a_service_in_doubt_outlives_its_order() -> None:
     world.run()
     assert (world.life.shown, world.life.over) == ("FAILED", False)
     with pytest.raises(Refused, match="resolve that first"):
-        world.order.refuse_control("retry")
+        refuse_control(world.life, "retry")
     world.take(Resolved(doubted, "failed", {}, "anna"))
     world.run()
     assert (world.life.over, world.stopped) == (True, [doubted])
@@ -374,3 +375,14 @@ def test_records_say_what_they_are() -> None:
     assert words_of(Resolved("u", "done", {}, "anna")) == ("resolved done", "anna", "", "")
     for record in (Begun({}, ""), Doubted("u", "x"), TaskTold("t", "n", "t", False, ()), TokensTaken(3), Overdue("u")):
         assert words_of(record)[0]
+
+
+def test_what_a_service_is_said_to_have_given_is_checked() -> None:
+    world = begun()
+    one = world.life.services[world.running("Cut")]
+    assert list(wrong_outputs(one, {"part": {"n": 1}}, PROGRAM)) == []
+    assert list(wrong_outputs(one, {"part": {"n": "1"}, "x": 1}, None)) == ["`x`: Cut gives no such output"]
+    (missing,) = wrong_outputs(one, {}, PROGRAM)
+    assert "say what it gave, a Part" in missing
+    (misfit,) = wrong_outputs(one, {"part": {"n": "1"}}, PROGRAM)
+    assert "this is no number" in misfit

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from tagwerk.actors.orders.call import Patience
 from tagwerk.actors.orders.call_store import CallStore
 from tagwerk.actors.orders.endpoint import Endpoint
 from tagwerk.actors.orders.logic.calls import Job
@@ -17,7 +18,7 @@ from tagwerk.actors.orders.logic.line import Waiting, next_one
 from tagwerk.actors.orders.logic.queues import EXECUTING, IDLE, Element, Seen
 from tagwerk.actors.orders.logic.services import Argument, Failure, Service, ServiceFault
 from tagwerk.actors.orders.logic.stuck import Watchman
-from tagwerk.actors.orders.resource import Patience, Resource
+from tagwerk.actors.orders.resource import Resource
 from tagwerk.actors.orders.simulated import SimulatedEndpoint, SimulatedResource, SimulatedService
 from tagwerk.actors.orders.site import Site
 from tagwerk.protocols.orders import Asked, ExecuteService, Given, ServiceStatus

@@ -51,7 +51,7 @@ from tagwerk.actors.orders.logic.records import (
     TokensTaken,
 )
 from tagwerk.actors.orders.logic.services import Failure
-from tagwerk.protocols.errors import LocalProtocolError, Refused, RefusedCode
+from tagwerk.protocols.errors import LocalProtocolError
 from tagwerk.protocols.orders import Asked, Given, Token
 
 MOST_TRIES: Final = 5
@@ -102,47 +102,6 @@ class Order:
             elif one.state == ServiceState.WAITING and not life.paused:
                 found.append(Assign(one))
         return found
-
-    def refuse_control(self, action: str) -> None:
-        """Check what somebody wants of it.
-
-        Raises:
-            Refused: It cannot be done now.
-        """
-        life = self.life
-        running, unknown = life.state == OrderState.RUNNING, life.unknown
-        names = ", ".join(f"{one.number} {one.name}" for one in life.services.values() if one.state == "UNKNOWN")
-        wrong = ""
-        if action == "retry":
-            if life.state != OrderState.FAILED or life.before is None:
-                wrong = "only an order that failed because of a service can be tried again"
-            elif unknown:
-                wrong = f"nobody knows what came of service {names}: resolve that first"
-        elif not running:
-            wrong = "it has ended"
-        elif action == "cancel" and unknown:
-            wrong = f"nobody knows what came of service {names}: resolve that first"
-        elif action in ("pause", "resume") and life.paused == (action == "pause"):
-            wrong = "it is paused already" if life.paused else "it is not paused"
-        if wrong:
-            raise Refused(RefusedCode.CONFLICT, f"cannot {action}: {wrong}")
-
-    def unknown_service(self, named: str) -> ServiceRun:
-        """Give the service that somebody means, by number, uuid or name.
-
-        Raises:
-            Refused: There is no such service, or its outcome is not unknown.
-        """
-        services = self.life.services
-        found = [one for one in services.values() if named in (str(one.number), one.uuid, one.name)]
-        unknown = [one for one in found if one.state == ServiceState.UNKNOWN]
-        if len(unknown) == 1:
-            return unknown[0]
-        known = ", ".join(f"{one.number} {one.name}" for one in services.values() if one.state == "UNKNOWN")
-        if len(unknown) > 1:
-            raise Refused(RefusedCode.CONFLICT, f"several services {named!r} are unknown: {known}; give the number")
-        message = f"the outcome of a service {named!r} is not in doubt; in doubt: {known or 'none'}"
-        raise Refused(RefusedCode.CONFLICT, message)
 
     # --- one record each ---
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 ASK_LIMIT_S: Final = 1.0
 FRESH_NS: Final = 100_000_000
 """So long an assignment counts as load even if its resource does not show it."""
-STATES_NS: Final = 1_000_000_000
-"""Resources say by themselves how they stand, at each change and a few times a second; one that is silent is asked."""
+STATES_NS: Final = 3_000_000_000
+"""Resources say by themselves how they stand, at each change and once a second; one that is silent is asked."""
 
 
 @final

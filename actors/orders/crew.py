@@ -100,6 +100,7 @@ class Crew(Actor):
         self.live: dict[str, Live] = {}
         self._effects: list[tuple[str, Effect]] = []
         self._programs: dict[str, Program] = {}
+        self._looks = False
 
     # --- start and stop ----------------------------------------------------------------------------------------------
 
@@ -115,7 +116,7 @@ class Crew(Actor):
                 self._effects += [(stored.id, effect) for effect in found.order.pending()]
         self._tags = CrewTags(self)
         self.after(0, lambda: None)  # a flush follows it, and does what is pending
-        self.every(LOOK_S, self._look)
+        self._look()
         self.every(PRUNE_S, self._prune)
         self.ready()
 
@@ -178,6 +179,9 @@ class Crew(Actor):
         if life.shown != before:
             self._audit(order_id, "state", before, life.shown, life.reason)
         self._tags.changed(order_id)
+        if not self._looks and any(one.timeout_s is not None for one in change.touched):
+            self._looks = True
+            self.after(LOOK_S, self._look)
         if life.over:
             del self.live[order_id]
         return live
@@ -311,15 +315,20 @@ class Crew(Actor):
     # --- time --------------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        now_ns = self.clock.now_ns()
+        """Look whose time is over; again soon, as long as somebody has a time."""
+        now_ns, timed = self.clock.now_ns(), False
         for order_id, live in list(self.live.items()):
             life = live.order.life
             for one in list(life.services.values()):
                 if one.timeout_s is None or one.state == ServiceState.UNKNOWN:
                     continue
+                timed = True
                 held = life.paused and one.state == ServiceState.WAITING
                 if not held and now_ns - one.since_ns > one.timeout_s * 1e9 and order_id in self.live:
                     self.record(order_id, Overdue(one.uuid))
+        self._looks = timed
+        if timed:
+            self.after(LOOK_S, self._look)
 
     def _prune(self) -> None:
         if self._config.keep_days is not None:

@@ -26,14 +26,14 @@ class CrewTags:
         self._crew = crew
         self._sheet = TagSheet(crew)
         self._slots: list[str] = [""] * crew.slots
-        self._stale = True
+        self._due = False
         for order_id in crew.live:
             self.changed(order_id)
-        crew.every(PUBLISH_S, self._tick)
+        self._soon()
 
     def changed(self, order_id: str) -> None:
         """An order looks different now; a new one takes a slot that is free, else the one that ended first."""
-        self._stale = True
+        self._soon()
         live = self._crew.live[order_id]
         if order_id not in self._slots:
             free = [place for place, held in enumerate(self._slots) if held not in self._crew.live]
@@ -50,17 +50,22 @@ class CrewTags:
         ):  # fmt: skip
             self._sheet.put(f"order.slot{place + 1}.{key}", value)
 
+    def _soon(self) -> None:
+        if not self._due:
+            self._due = True
+            self._crew.after(PUBLISH_S, self._tick)
+
     def _tick(self) -> None:
-        if self._stale:
-            self._stale = False
-            lives = [live.order.life for live in self._crew.live.values()]
-            services = [one.state for life in lives for one in life.services.values()]
-            self._sheet.put("order.running", sum(life.state == "RUNNING" for life in lives))
-            self._sheet.put("order.executing", services.count("SENT"))
-            self._sheet.put("order.waiting", services.count("WAITING"))
-            self._sheet.put("order.unknown", services.count("UNKNOWN"))
-            self._sheet.put("order.in_doubt", "UNKNOWN" in services)
-        self._sheet.flush()
+        self._due = False
+        lives = [live.order.life for live in self._crew.live.values()]
+        services = [one.state for life in lives for one in life.services.values()]
+        self._sheet.put("order.running", sum(life.state == "RUNNING" for life in lives))
+        self._sheet.put("order.executing", services.count("SENT"))
+        self._sheet.put("order.waiting", services.count("WAITING"))
+        self._sheet.put("order.unknown", services.count("UNKNOWN"))
+        self._sheet.put("order.in_doubt", "UNKNOWN" in services)
+        if not self._sheet.flush():
+            self._soon()
 
     def goodbye(self) -> None:
         """A clean end."""

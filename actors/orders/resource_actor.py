@@ -55,8 +55,10 @@ CALLS_SHOWN: Final = 1_000
 OTHERS_LIMIT: Final = 100
 """Servers that `resource/others` has sessions with."""
 LEAVE_LIMIT_S: Final = 1.0
-SHOW_S: Final = 0.25
-"""So often tags and the assigner are told how it stands, whether it has changed or not."""
+SHOW_S: Final = 1.0
+"""So often the assigner is told how it stands, whether that has changed or not."""
+SOON_S: Final = 0.1
+"""So soon after a change tags follow it."""
 
 
 @final
@@ -74,6 +76,7 @@ class ResourceActor(AsyncActor):
         self._stuck = ""
         self._load = 0
         self._was_connected = False
+        self._shows = False
 
     def on_start(self) -> None:
         """Take up the calls that a process before this one had, then connect.
@@ -95,6 +98,7 @@ class ResourceActor(AsyncActor):
         if isinstance(self._config, ResourceConfig):
             self.spawn(self._watch(self._site(self._config.url)))
         self.every(SHOW_S, self._show)
+        self._show_soon()
         self.ready()
 
     async def on_stop_async(self) -> None:
@@ -150,6 +154,7 @@ class ResourceActor(AsyncActor):
 
     def _tell(self, status: ServiceStatus) -> None:
         """Say how a call stands; its end is said again until it is stored."""
+        self._show_soon()
         then = partial(self._told, status) if status.phase in ("ENDED", "UNKNOWN") else _nothing
         self.ask(CREW, status, then, ASK_LIMIT_S)
 
@@ -229,18 +234,28 @@ class ResourceActor(AsyncActor):
         self._connected, self._reason = connected, reason
         if not connected:
             self._seen = None
+        self._show_soon()
         level = levels.LINK_UP if connected else levels.LINK_DOWN
         self.context.slot.write_counter(levels.LINK_COUNTER, level)
 
     def _look(self, site: Site, seen: Seen) -> None:
+        if self._seen is None or seen[:2] != self._seen[:2]:
+            self._show_soon()
         self._seen = seen
         ours = frozenset((*(one.service_uuid for one in site.executing), *(one.service_uuid for one in site.in_doubt)))
         stuck = self._watchman.look(seen, ours, self.clock.mono_ns())
         if stuck != self._stuck:
             self._stuck = stuck
+            self._show_soon()
             self.log.warning("%s", stuck or "it moves again")
 
+    def _show_soon(self) -> None:
+        if not self._shows:
+            self._shows = True
+            self.after(SOON_S, self._show)
+
     def _show(self) -> None:
+        self._shows = False
         sites = list(self._sites.values())
         executing = [one for site in sites for one in site.executing]
         seen, sheet, head = self._seen, self._sheet, f"resource.{self._name}."
@@ -256,7 +271,8 @@ class ResourceActor(AsyncActor):
         }
         for key, value in values.items():
             sheet.put(head + key, value)
-        sheet.flush()
+        if not sheet.flush():
+            self._show_soon()
         self._push()
 
     def _state(self) -> ResourceState:

@@ -29,16 +29,21 @@ class TagSheet:
         self._values: dict[str, Value] = {}
         self._shown: dict[str, Value] = {}
         if self._tags:
-            actor.publisher().on_reborn = self._shown.clear
+            actor.publisher().on_reborn = self._again
             actor.publisher().open_all()
+
+    def _again(self) -> None:
+        """A shard had taken us for lost: all of it is published again."""
+        self._shown.clear()
+        self.flush()
 
     def put(self, name: str, value: Value) -> None:
         """Set the value of a tag; one that the plant does not have is left out."""
         if name in self._tags:
             self._values[name] = _AS[self._tags[name].type](value)
 
-    def flush(self) -> None:
-        """Publish what is different now."""
+    def flush(self) -> bool:
+        """Publish what is different now. False: a shard has no room; what is left goes out with a later flush."""
         now_ns = self._actor.clock.now_ns()
         for name, value in self._values.items():
             if name in self._shown and self._shown[name] == value:
@@ -47,10 +52,11 @@ class TagSheet:
             try:
                 self._actor.publisher().publish(make(TYPE_NAMES[tag.type], [tag.handle], [value], now_ns))
             except WindowFull:
-                return  # the newest goes out with a later flush
+                return False
             except Refused as refused:
                 self._actor.log.error("publishing %s: %s", name, refused)
             self._shown[name] = value
+        return True
 
     def goodbye(self) -> None:
         """A clean end."""

@@ -87,9 +87,14 @@ class CallStore:
         )  # fmt: skip
 
     def settle(self, outcome: ServiceStatus, *, released: bool) -> None:
-        """Keep the end of a call, or that nobody knows it."""
+        """Keep the end of a call, or that nobody knows it.
+
+        It needs no sync: `order/0` is told at once, and syncs it. If a power cut takes both, nobody knows the end.
+        """
         values = (outcome.phase, msgspec.msgpack.encode(outcome), int(released), outcome.service_uuid)
-        self._write("UPDATE calls SET phase = ?, outcome = ?, released = ? WHERE uuid = ?", values)
+        self._write(
+            "UPDATE calls SET phase = ?, outcome = ?, released = ?, told_ns = 0 WHERE uuid = ?", values, sync=False
+        )
 
     def release(self, uuid: str) -> None:
         """Keep that a call's place is given back."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, final
 from tagwerk.actors.orders.crew_hands import Hands
 from tagwerk.actors.orders.crew_tags import CrewTags
 from tagwerk.actors.orders.dispatchers import Dispatchers
-from tagwerk.actors.orders.logic.life import Effect, ServiceState
+from tagwerk.actors.orders.logic.life import Effect, Life, ServiceState, Stop, Wake
 from tagwerk.actors.orders.logic.order import Order
 from tagwerk.actors.orders.logic.pfdl import Interpreter, Program, Unsound, read, root_uuid
 from tagwerk.actors.orders.logic.records import (
@@ -49,6 +49,7 @@ from tagwerk.protocols.orders import (
     ResolveService,
     ServiceStatus,
     StartOrder,
+    StopService,
 )
 from tagwerk.protocols.plantwide import Event
 from tagwerk.runtime.actor import Actor, Later, Sender
@@ -63,6 +64,9 @@ ROWS_LIMIT: Final = 1_000
 START_LIMIT_S: Final = 120.0
 LOOK_S: Final = 0.1
 """How often the services' times are looked at."""
+SYNC_S: Final = 0.01
+"""What a resource said is synced after this, if nothing else was meanwhile that had to be."""
+LAZY: Final = (Progressed, TokensTaken, Gave, Fell, Doubted, Stopped)
 PRUNE_S: Final = 3_600.0
 PRUNE_AT_ONCE: Final = 100
 DAY_NS: Final = 86_400_000_000_000
@@ -101,6 +105,8 @@ class Crew(Actor):
         self._effects: list[tuple[str, Effect]] = []
         self._programs: dict[str, Program] = {}
         self._looks = False
+        self._unthanked: list[Later] = []
+        self._sync_due = False
 
     # --- start and stop ----------------------------------------------------------------------------------------------
 
@@ -147,8 +153,7 @@ class Crew(Actor):
         """Serve operators, resources, and dispatchers of other kinds."""
         try:
             if isinstance(message, ServiceStatus):
-                self.take_status(message)
-                return Done()
+                return self._told(message, sender)
             if isinstance(message, StartOrder):
                 return self._start(message)
             if isinstance(message, ControlOrder):
@@ -172,7 +177,9 @@ class Crew(Actor):
         life = live.order.life
         uuid = getattr(record, "service_uuid", "")
         number = next((one.number for one in change.touched if one.uuid == uuid), 0)
-        lazy = isinstance(record, (Progressed, TokensTaken))
+        # What a resource says it says again until it hears that it is stored: that needs no sync of its own, as long as
+        # nothing but a question follows from it.
+        lazy = isinstance(record, LAZY) and not any(isinstance(one, (Stop, Wake)) for one in change.effects)
         self._store.append(live.stored.number, live.seq, now_ns, number, record, must_sync=not lazy)
         self._store.update(live.stored.number, live.seq, life, now_ns, change.touched)
         self._effects += [(order_id, effect) for effect in change.effects]
@@ -188,10 +195,38 @@ class Crew(Actor):
 
     def on_flush(self) -> None:
         """Commit, then do what the records ask for."""
-        self._store.commit()
+        if self._store.commit():
+            thanked, self._unthanked = self._unthanked, []
+            for later in thanked:
+                later.reply(Done())
+        elif not self._sync_due:
+            self._sync_due = True
+            self.after(SYNC_S, self._sync)
         effects, self._effects = self._effects, []
         for order_id, effect in effects:
             self._hands.do(order_id, effect)
+
+    def _sync(self) -> None:
+        self._sync_due = False
+        self._store.sync()  # the flush that follows thanks
+
+    def _told(self, status: ServiceStatus, sender: Sender) -> Message | Later:
+        """A resource says how a service stands; the answer says that this is stored, synced."""
+        self.take_status(status)
+        live = self.live.get(status.order)
+        life = None if live is None else live.order.life
+        if status.phase == "UNKNOWN" and (life is None or not self._waits(life, status.service_uuid)):
+            # We know its end, and the resource has lost it: its place must not stay taken.
+            self.ask(sender.name, StopService(status.service_uuid), lambda _: None)
+        if status.phase not in ("ENDED", "UNKNOWN"):
+            return Done()
+        later = Later()
+        self._unthanked.append(later)
+        return later
+
+    @staticmethod
+    def _waits(life: Life, uuid: str) -> bool:
+        return uuid in life.services or uuid in life.stopping
 
     def open_order(self, name: str, text: str | None, priority: int, by: str) -> Live:
         """Make a new order; it has no record yet.

@@ -30,6 +30,7 @@ CREATE TABLE orders (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL 
 CREATE INDEX orders_live ON orders (over) WHERE over = 0;
 CREATE TABLE log (number INTEGER NOT NULL, seq INTEGER NOT NULL, time_ns INTEGER NOT NULL, service INTEGER NOT NULL,
     record BLOB NOT NULL, PRIMARY KEY (number, seq)) STRICT, WITHOUT ROWID;
+CREATE TABLE synced (one INTEGER PRIMARY KEY, n INTEGER NOT NULL) STRICT;
 CREATE TABLE services (number INTEGER NOT NULL, service INTEGER NOT NULL, row BLOB NOT NULL,
     PRIMARY KEY (number, service)) STRICT, WITHOUT ROWID;
 """
@@ -67,6 +68,7 @@ class OrderStore:
         self._connection = open_store(path, "the orders", _SCHEMA, LAYOUT)
         self.outbox: Final = Outbox(self._connection)
         self._syncs = True
+        self._is_synced = True
 
     def close(self) -> None:
         """Let go of the file; what was not committed is gone."""
@@ -87,10 +89,18 @@ class OrderStore:
             connection.execute("BEGIN IMMEDIATE")
         return connection
 
-    def commit(self) -> None:
-        """Make lasting all that was written."""
+    def commit(self) -> bool:
+        """Make lasting all that was written. True: all of it outlives a power cut, too."""
         if self._connection.in_transaction:
             self._connection.execute("COMMIT")
+            self._is_synced = self._syncs
+        return self._is_synced
+
+    def sync(self) -> None:
+        """Have what was committed outlive a power cut."""
+        if not self._is_synced:
+            self.begin().execute("INSERT OR REPLACE INTO synced VALUES (1, 0)")  # what writes nothing syncs nothing
+            self.commit()
 
     def create(
         self, stem: str, run_token: str, name: str, text: str | None, priority: int, by: str, now_ns: int

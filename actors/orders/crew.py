@@ -29,6 +29,7 @@ from tagwerk.actors.orders.logic.records import (
     Progressed,
     Record,
     Resolved,
+    Restored,
     Stopped,
     TokensTaken,
 )
@@ -53,6 +54,7 @@ from tagwerk.protocols.orders import (
 )
 from tagwerk.protocols.plantwide import Event
 from tagwerk.runtime.actor import Actor, Later, Sender
+from tagwerk.runtime.home import RESTORED
 
 if TYPE_CHECKING:
     from tagwerk.runtime.context import ActorContext
@@ -121,10 +123,20 @@ class Crew(Actor):
                 found = self._take_up(stored)
                 self._effects += [(stored.id, effect) for effect in found.order.pending()]
         self._tags = CrewTags(self)
+        self._after_restore()
         self.after(0, lambda: None)  # a flush follows it, and does what is pending
         self._look()
         self.every(PRUNE_S, self._prune)
         self.ready()
+
+    def _after_restore(self) -> None:
+        """Orders of a backup do not go on by themselves: the resources have gone on without them."""
+        marker = self.context.home.actor_data(self.name) / RESTORED
+        if marker.exists():
+            for order_id in list(self.live):
+                self.record(order_id, Restored())
+            self._store.commit()  # before the marker goes: a kill between them does it once more
+            marker.unlink()
 
     def on_stop(self) -> None:
         """Let go of the store."""

@@ -36,6 +36,7 @@ from tagwerk.protocols.orders import (
 )
 from tagwerk.runtime import levels
 from tagwerk.runtime.actor import AsyncActor, Later, Sender
+from tagwerk.runtime.home import RESTORED
 from tagwerk.runtime.plantfile_models import OrderSection, ResourceConfig
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class ResourceActor(AsyncActor):
         self._sheet = TagSheet(self)
         after_s = self._config.stuck_after_s if isinstance(self._config, ResourceConfig) else 0.0
         self._watchman = Watchman(after_s)
+        self._after_restore()
         for kept in self._store.open_calls():
             self._site(kept.request.url).restore(kept)
         for site in self._sites.values():
@@ -100,6 +102,19 @@ class ResourceActor(AsyncActor):
         self.every(SHOW_S, self._show)
         self._show_soon()
         self.ready()
+
+    def _after_restore(self) -> None:
+        """What a backup holds as not ended may have been executed since: nobody knows, and nothing is called."""
+        marker = self.context.home.actor_data(self.name) / RESTORED
+        if not marker.exists():
+            return
+        reason = "the plant was restored from a backup: whether it was executed since is not known"
+        for kept in self._store.open_calls():
+            if kept.outcome is None:
+                asked = kept.request
+                status = ServiceStatus(asked.order, asked.service_uuid, "UNKNOWN", {}, "", reason)
+                self._store.settle(status, released=False)
+        marker.unlink()
 
     async def on_stop_async(self) -> None:
         """Leave the queues; what was called goes on, and is taken up by the next process."""

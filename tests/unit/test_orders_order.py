@@ -31,6 +31,7 @@ from tagwerk.actors.orders.logic.records import (
     Progressed,
     Record,
     Resolved,
+    Restored,
     ServiceTold,
     Stopped,
     TaskTold,
@@ -375,6 +376,17 @@ def test_records_say_what_they_are() -> None:
     assert words_of(Resolved("u", "done", {}, "anna")) == ("resolved done", "anna", "", "")
     for record in (Begun({}, ""), Doubted("u", "x"), TaskTold("t", "n", "t", False, ()), TokensTaken(3), Overdue("u")):
         assert words_of(record)[0]
+
+
+def test_after_a_restore_nothing_goes_on_by_itself() -> None:
+    world = begun()
+    uuid = world.running("Cut")
+    world.take(Restored())
+    world.revive()
+    assert (world.life.shown, list(world.effects)) == ("UNKNOWN", [])
+    world.take(Resolved(uuid, "retry", {}, "anna"))  # it was not handed out in the backup: no place to give back
+    world.run()
+    assert (world.life.shown, world.life.over, uuid in world.executed) == ("FINISHED", True, False)
 
 
 def test_what_a_service_is_said_to_have_given_is_checked() -> None:

@@ -45,6 +45,7 @@ from tagwerk.actors.orders.logic.records import (
     Progressed,
     Record,
     Resolved,
+    Restored,
     ServiceTold,
     Stopped,
     TaskTold,
@@ -79,6 +80,7 @@ class Order:
             Begun: self._begun, Assigned: self._assigned, Progressed: self._progressed, Gave: self._gave,
             Fell: self._fell, Doubted: self._doubted, Overdue: self._overdue, Stopped: self._stopped,
             Resolved: self._resolved, Controlled: self._controlled, TaskTold: self._task_told,
+            Restored: self._restored,
             ServiceTold: self._service_told, TokensTaken: self._tokens_taken,
         }  # fmt: skip
 
@@ -154,6 +156,12 @@ class Order:
         if one is not None:
             self._times(one, record)
             one.state, one.reason, one.phase = ServiceState.UNKNOWN, record.reason, "UNKNOWN"
+
+    def _restored(self, _record: Restored) -> None:
+        for one in self.life.services.values():
+            self._touched[one.uuid] = one
+            one.state, one.phase = ServiceState.UNKNOWN, "UNKNOWN"
+            one.reason = "the plant was restored from a backup: whether it was executed since is not known"
 
     def _overdue(self, record: Overdue) -> None:
         one = self._service(record.service_uuid, ServiceState.SENT, ServiceState.WAITING)

@@ -93,6 +93,10 @@ class Resolved(_Record, frozen=True):
     reason: str = ""
 
 
+class Restored(_Record, frozen=True):
+    """The plant was restored from a backup: what was done since that was made is not known."""
+
+
 class Controlled(_Record, frozen=True):
     """Somebody paused, resumed, cancelled or retried it."""
 
@@ -141,6 +145,7 @@ Record: TypeAlias = (
     | Stopped
     | Resolved
     | Controlled
+    | Restored
     | TaskTold
     | ServiceTold
     | TokensTaken

@@ -17,7 +17,7 @@ from tagwerk.protocols.errors import ConfigError, Unavailable
 RESTORING: Final = "data.restoring"
 """Beside `data`: what a restore has copied so far. Nothing starts in a home with it."""
 RESTORED: Final = "restored"
-"""In a machine's directory: it was restored, and no operator has looked since."""
+"""In the directory of a machine, of orders or of a resource: it was restored, and no operator has looked since."""
 SOCKET_PATH_LIMIT_BYTES: Final = 107  # sockaddr_un.sun_path without its final zero, unix(7)
 _PRIVATE: Final = 0o700
 

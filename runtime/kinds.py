@@ -20,6 +20,9 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "historian": "tagwerk.actors.historian.actor:Historian",
         "machine": "tagwerk.actors.machines.actor:MachineActor",
         "opcua": "tagwerk.actors.opcua.actor:OpcuaLink",
+        "order": "tagwerk.actors.orders.crew:Crew",
+        "resource": "tagwerk.actors.orders.resource_actor:ResourceActor",
+        "assigner": "tagwerk.actors.orders.assigner_actor:AssignerActor",
         "events": "tagwerk.actors.events.actor:Events",
     }
 )

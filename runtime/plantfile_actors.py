@@ -18,12 +18,15 @@ KIND_NEEDS: Final = MappingProxyType(
         "external": (),
         "opcua": ("cvt",),
         "machine": ("cvt", "opcua"),
+        "resource": ("cvt",),
+        "assigner": ("resource",),
+        "order": ("cvt", "resource", "assigner"),
     }
 )
 
 
 def actor_names(
-    shards: int, externals: Iterable[str], links: Iterable[str], machines: Iterable[str]
+    shards: int, externals: Iterable[str], links: Iterable[str], machines: Iterable[str], orders: Iterable[str] = ()
 ) -> tuple[str, ...]:
     """Give the names of all actors of a plant, in the order in which they start if nothing else is needed."""
     return (
@@ -35,6 +38,7 @@ def actor_names(
         *(f"external/{name}" for name in externals),
         *(f"opcua/{name}" for name in links),
         *(f"machine/{name}" for name in machines),
+        *orders,
     )
 
 

@@ -17,7 +17,15 @@ from tagwerk.runtime.memory import give_back
 from tagwerk.runtime.plantfile_columns import TagColumns
 from tagwerk.runtime.plantfile_findings import Findings
 from tagwerk.runtime.plantfile_links import check_alarms, check_nodes, check_sources
-from tagwerk.runtime.plantfile_models import AlarmConfig, OpcuaConfig, PlantFile, TagConfig
+from tagwerk.runtime.plantfile_models import AlarmConfig, OpcuaConfig, PlantFile, TagConfig, resource_names
+from tagwerk.runtime.plantfile_orders import (
+    CREW,
+    check_resources,
+    order_alarms,
+    order_problems,
+    order_tags,
+    resource_problems,
+)
 from tagwerk.runtime.plantfile_syntax import moves
 from tagwerk.runtime.plantfile_tables import Form, Problem
 from tagwerk.runtime.plantfile_tags import NAME_FORM, TagReader
@@ -25,7 +33,10 @@ from tagwerk.runtime.plantfile_text import KeyPath, one_of
 
 C = TypeVar("C")
 
-_SECTIONS: Final = ("plant", "journal", "tag", "alarm", "opcua", "machine", "node", "external", "history")
+_SECTIONS: Final = (
+    "plant", "journal", "tag", "alarm", "opcua", "machine", "order", "resource", "node", "external",
+    "history",
+)  # fmt: skip
 _LATER: Final = MappingProxyType(
     {
         "notify": "no such section: this version tells nobody by itself",
@@ -44,12 +55,25 @@ def build_plant(path: Path, findings: Findings) -> PlantFile:
     machines = _named(findings, "machine", forms.MACHINE, rules.machine_problems, _part_problem)
     nodes = _named(findings, "node", forms.NODE, rules.node_problems, _node_problem)
     externals = _named(findings, "external", forms.EXTERNAL, rules.external_problems, _part_problem)
-    reader = TagReader(findings, opcua, machines)
+    order = findings.fill(("order",), forms.ORDER, tables.get("order", {}), partial(order_problems, folder=path.parent))
+    resource_rules = partial(resource_problems, folder=path.parent)
+    resources = _named(findings, "resource", forms.RESOURCE, resource_rules, _part_problem)
+    check_resources(resources, findings)
+    orders = "order" in tables or bool(resources)
+    owners = (CREW, *(f"resource/{name}" for name in resource_names(order, resources))) if orders else ()
+    reader = TagReader(findings, opcua, machines, owners)
     reader.read_tables(_tables(findings, "tag"))
+    if orders:
+        reader.add_tables(order_tags(order, resources))
     for file in dict.fromkeys(plant.tag_files):
         reader.read_file(path.parent / file)
     tags = reader.tags
     alarms = _named(findings, "alarm", forms.ALARM, rules.alarm_problems, _alarm_problem)
+    if orders:
+        watched = {(alarm.tag, alarm.type) for alarm in alarms.values()}
+        for name, table in order_alarms(resources):
+            if name not in alarms and (table["tag"], "BOOL") not in watched:
+                alarms[name] = AlarmConfig.model_validate(table)
     check_sources(tags, opcua, findings)
     check_alarms(alarms, tags, findings, tags_complete=reader.complete)
     result = PlantFile(
@@ -61,6 +85,9 @@ def build_plant(path: Path, findings: Findings) -> PlantFile:
         alarms={name: _in_area(alarm, tags) for name, alarm in alarms.items()},
         opcua=opcua,
         machines=machines,
+        order=order,
+        resources=resources,
+        orders=orders,
         nodes=nodes,
         externals=externals,
         warnings=tuple(_warnings(tags, opcua, findings)),

@@ -225,6 +225,47 @@ class MachineConfig(Section):
         return max(_LEASE_LEAST_S, _LEASE_CYCLES * self.interval_s) if self.lease_s is None else self.lease_s
 
 
+class OrderSection(Section):
+    """`[order]`: production orders as a whole."""
+
+    registry: Text = Field(default="", description="URL of a device registry; none: the resources of this file")
+    agent: Text = Field(default="", description="URL of an assignment agent, which chooses among those of the registry")
+    custom_url: Text = Field(default="", description="prefix; with the port of an assigned resource it makes its URL")
+    others: Flag = Field(default=False, description="whether orders may use resources that this file does not name")
+    assign_wait_s: AtLeast0 = Field(default=60.0, description="how long a resource is looked for that is not there")
+    slots: Annotated[int, Field(strict=True, ge=0, le=100)] = Field(
+        default=8, description="how many orders have tags of their own, order.slotN.*"
+    )
+    keep_days: Positive | None = Field(default=None, description="age at which ended orders are removed; none: never")
+    security: Literal["none", "sign", "sign_and_encrypt"] = Field(
+        default="none", description="message security to registry, agent and other resources"
+    )
+    user: Text = Field(default="", description="user name there; none: anonymous")
+    password_file: Text = Field(default="", description="file with the password, relative to this file")
+
+
+class ResourceConfig(Section):
+    """`[resource.NAME]`: an OPC UA server that executes services of orders."""
+
+    sample: ClassVar[MappingProxyType[str, Any]] = MappingProxyType({"url": "opc.tcp://sample:4840"})
+
+    url: Text = Field(description="opc.tcp://HOST:PORT/PATH")
+    security: Literal["none", "sign", "sign_and_encrypt"] = Field(default="none", description="message security")
+    user: Text = Field(default="", description="user name on the server; none: anonymous")
+    password_file: Text = Field(default="", description="file with the password, relative to this file")
+    places: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
+        default=2, description="most elements of ours in its queue; the rest waits here, by priority"
+    )
+    connect_s: Positive = Field(default=10.0, description="how long a session is tried for before a service fails")
+    idle_s: Positive = Field(default=60.0, description="how long it may stay not IDLE when we lead its queue")
+    gap_s: AtLeast0 = Field(
+        default=10.0,
+        description="how long, beyond its duration, the end of a service is waited for over a lost session",
+    )
+    linger_s: AtLeast0 = Field(default=30.0, description="how long the end of a cancelled service is waited for")
+    stuck_after_s: Positive = Field(default=120.0, description="standstill of queue or AssetState that is an alarm")
+
+
 class NodeConfig(Section):
     """`[node.main]`: the supervisor of the actors."""
 
@@ -270,7 +311,10 @@ class HistorySection(Section):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PlantFile:
-    """A plant file that is sound: what stands in it, defaults filled in. Mappings are in file order."""
+    """A plant file that is sound: what stands in it, defaults filled in. Mappings are in file order.
+
+    `orders`: whether it runs production orders.
+    """
 
     path: Path
     plant: PlantSection = dataclasses.field(default_factory=PlantSection)
@@ -280,6 +324,9 @@ class PlantFile:
     alarms: dict[str, AlarmConfig] = dataclasses.field(default_factory=dict[str, AlarmConfig])
     opcua: dict[str, OpcuaConfig] = dataclasses.field(default_factory=dict[str, OpcuaConfig])
     machines: dict[str, MachineConfig] = dataclasses.field(default_factory=dict[str, MachineConfig])
+    order: OrderSection = dataclasses.field(default_factory=OrderSection)
+    resources: dict[str, ResourceConfig] = dataclasses.field(default_factory=dict[str, ResourceConfig])
+    orders: bool = False
     nodes: dict[str, NodeConfig] = dataclasses.field(default_factory=dict[str, NodeConfig])
     externals: dict[str, ExternalConfig] = dataclasses.field(default_factory=dict[str, ExternalConfig])
     warnings: tuple[str, ...] = ()
@@ -305,7 +352,18 @@ class PlantFile:
             raise LocalProtocolError(f"the plant file has no actor {actor}") from error
 
     def _needs(self) -> dict[str, tuple[str, ...]]:
-        return all_needs(actor_names(self.plant.shards, self.externals, self.opcua, self.machines), self.node.needs)
+        names = actor_names(self.plant.shards, self.externals, self.opcua, self.machines, self._order_actors())
+        return all_needs(names, self.node.needs)
+
+    def _order_actors(self) -> tuple[str, ...]:
+        if not self.orders:
+            return ()
+        return (*(f"resource/{name}" for name in resource_names(self.order, self.resources)), "assigner/0", "order/0")
+
+
+def resource_names(order: OrderSection, resources: dict[str, ResourceConfig]) -> tuple[str, ...]:
+    """Give the names of all resource actors: those of the file, and the one for all others."""
+    return (*resources, *(("others",) if order.others else ()))
 
 
 class PlantTables(BaseModel):
@@ -320,5 +378,7 @@ class PlantTables(BaseModel):
     alarm: dict[str, AlarmConfig] = {}
     opcua: dict[str, OpcuaConfig] = {}
     machine: dict[str, MachineConfig] = {}
+    order: OrderSection = OrderSection()
+    resource: dict[str, ResourceConfig] = {}
     node: dict[Literal["main"], NodeConfig] = {}
     external: dict[str, ExternalConfig] = {}

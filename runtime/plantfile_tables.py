@@ -19,7 +19,9 @@ from tagwerk.runtime.plantfile_models import (
     MachineConfig,
     NodeConfig,
     OpcuaConfig,
+    OrderSection,
     PlantSection,
+    ResourceConfig,
     Section,
     TagConfig,
 )
@@ -106,6 +108,8 @@ TAG: Final = _tag_form()
 ALARM: Final = _section_form(AlarmConfig)
 OPCUA: Final = _section_form(OpcuaConfig)
 MACHINE: Final = _section_form(MachineConfig)
+ORDER: Final = _section_form(OrderSection)
+RESOURCE: Final = _section_form(ResourceConfig)
 NODE: Final = _section_form(NodeConfig)
 EXTERNAL: Final = _section_form(ExternalConfig)
 

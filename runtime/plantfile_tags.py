@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -30,13 +30,21 @@ class TagReader:
         findings: Where everything wrong is noted.
         links: The [opcua] sections.
         machines: The [machine] sections.
+        owners: Other actors that own tags.
 
     Attributes:
         tags: All tags so far, in file order; the wrong ones too, with defaults for what is wrong.
         complete: Whether every row of every file could be read.
     """
 
-    def __init__(self, findings: Findings, links: Mapping[str, object], machines: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        findings: Findings,
+        links: Mapping[str, object],
+        machines: Mapping[str, object],
+        owners: Container[str] = (),
+    ) -> None:
+        self._owners = owners
         self.tags = TagColumns()
         self.complete = True
         self._findings = findings
@@ -55,6 +63,12 @@ class TagReader:
             if problem := name_problem(name):
                 self._findings.note(("tag", name), Problem((), problem, name, NAME_FORM))
             self.tags.add(self._tag(name, table))
+
+    def add_tables(self, tables: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        """Take tags that the plant has without being told; one that the file declares stays as it is declared."""
+        for name, table in tables:
+            if name not in self.tags:
+                self.tags.add(self._tag(name, table))
 
     def read_file(self, path: Path) -> None:
         """Take the tags of a CSV file."""
@@ -134,5 +148,7 @@ class TagReader:
 
     def _owner(self, source: str) -> str | None:
         if source not in self._sources:
-            self._sources[source] = normal_source(source, self._links, self._machines)
+            known = source.replace(".", "/", 1)
+            own = known if known in self._owners else None
+            self._sources[source] = own or normal_source(source, self._links, self._machines)
         return self._sources[source]

@@ -14,7 +14,7 @@ CLOCK_STEP_NS: Final = 1_000_000_000
 CLOCK_DRIFT_NS: Final = 100_000_000
 """What it has drifted is forgotten when it is so much: over weeks it would look like a step."""
 
-OUTBOX_KINDS: Final = frozenset({"plant", "cvt", "alarms", "historian", "opcua", "machine"})
+OUTBOX_KINDS: Final = frozenset({"plant", "cvt", "alarms", "historian", "opcua", "machine", "order"})
 """Actor kinds that may have an outbox."""
 
 

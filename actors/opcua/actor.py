@@ -20,7 +20,6 @@ from tagwerk.actors.opcua.link import PATIENCE_S, Link
 from tagwerk.actors.opcua.logic.items import ItemTable
 from tagwerk.actors.opcua.logic.writes import check_tag
 from tagwerk.actors.opcua.outflow import Outflow
-from tagwerk.actors.opcua.security import Security, read_password
 from tagwerk.actors.opcua.writer import Writer
 from tagwerk.protocols.errors import ConfigError, Refused, RefusedCode
 from tagwerk.protocols.message import Message, Refusal
@@ -31,6 +30,7 @@ from tagwerk.runtime.actor import AsyncActor, Later, Sender
 from tagwerk.runtime.context import ActorContext
 from tagwerk.runtime.outbox import Outbox
 from tagwerk.runtime.plantfile_models import OpcuaConfig
+from tagwerk.runtime.ua_security import Security, read_password
 
 COUNTERS: Final = ("values", "overflows", "gaps", "connects", "batches dropped", "writes")
 """The slot's counters, by number."""

@@ -18,17 +18,17 @@ from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import BadTimeout, BadTooManyOperations, BadTooManyPublishRequests, UaError, UaStatusCodeError
 
 from tagwerk.actors.opcua import asyncua_mends as mends
-from tagwerk.actors.opcua.certificate import pin_hint, pin_server, secure
 from tagwerk.actors.opcua.device import DeviceEvents, Interval, Reading
 from tagwerk.actors.opcua.logic.items import CHUNK_ITEMS
 from tagwerk.actors.opcua.nodeids import BAD_NODE_ID_INVALID, Namespaces
 from tagwerk.actors.opcua.notification import Published, read_published, read_republished
-from tagwerk.actors.opcua.security import Security
 from tagwerk.actors.opcua.together import Together
 from tagwerk.actors.opcua.write_request import Write, write_together
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import DeviceGone, RemoteProtocolError, Unknown
 from tagwerk.runtime.plantfile_models import OpcuaConfig
+from tagwerk.runtime.ua_certificate import pin_hint, pin_server, secure
+from tagwerk.runtime.ua_security import Security
 
 SESSION_TIMEOUT_S: Final = 30.0  # a link that was killed leaves its session on a small PLC no longer than this
 CONNECT_LIMIT_S: Final = 4.0

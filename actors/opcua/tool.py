@@ -25,11 +25,11 @@ from tagwerk.actors.opcua.device import Reading
 from tagwerk.actors.opcua.logic.columns import Run
 from tagwerk.actors.opcua.logic.writes import INT_RANGES, as_node_type, check_answer
 from tagwerk.actors.opcua.nodeids import Namespaces
-from tagwerk.actors.opcua.security import Security
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import ConfigError, DeviceGone, Refused, RefusedCode
 from tagwerk.runtime.plantfile_models import OpcuaConfig
 from tagwerk.runtime.plantfile_syntax import URL_FORM, url_problem
+from tagwerk.runtime.ua_security import Security
 
 DEPTH_LIMIT: Final = 20
 NODES_LIMIT: Final = 50_000

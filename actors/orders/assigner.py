@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, final
 
 from asyncua import ua
@@ -13,6 +14,7 @@ from tagwerk.actors.orders.logic.assignment import Wanted, least_loaded, with_pr
 from tagwerk.actors.orders.logic.services import Failure, ServiceFault
 from tagwerk.actors.orders.session import Session, nodeid, value_of
 from tagwerk.protocols.errors import DeviceGone, NotSent, Refused, RemoteProtocolError, Unknown
+from tagwerk.runtime.ua_security import Security
 
 MODULE_PARTS: Final = frozenset(("Queue", "State", "Capabilities"))
 
@@ -23,10 +25,12 @@ class Assigner:
 
     Args:
         custom_url: A prefix for the URLs that they give; "" leaves them.
+        security: How channels are opened, by URL; None: without security.
     """
 
-    def __init__(self, custom_url: str = "") -> None:
+    def __init__(self, custom_url: str = "", security: Callable[[str], Security] | None = None) -> None:
         self._custom_url = custom_url
+        self._security = security
         self._sessions: dict[str, Session] = {}
         self._mirrors: dict[tuple[Session, str], tuple[str, ua.NodeId | None]] = {}
         self._opening = asyncio.Lock()
@@ -114,7 +118,7 @@ class Assigner:
                 if session is not None:
                     self._mirrors = {key: found for key, found in self._mirrors.items() if key[0] is not session}
                     await session.close()
-                session = self._sessions[url] = Session(url)
+                session = self._sessions[url] = Session(url, security=self._security(url) if self._security else None)
                 await session.open()
             return session
 

@@ -32,12 +32,16 @@ class Endpoint(Protocol):
         """
         ...
 
+    async def names(self) -> tuple[str, ...]:
+        """Give the names of the services that it offers."""
+        ...
+
     async def look(self) -> Seen:
         """See its queue and its state, as they are now."""
         ...
 
-    async def changed(self, within_s: float) -> None:
-        """Wait until queue or state have changed, the session has ended, or this time is over."""
+    async def changed(self, seen: Seen, within_s: float) -> None:
+        """Wait until queue or state have changed since they were seen, the session has ended, or this time is over."""
         ...
 
     async def add(self, job: Job) -> None:

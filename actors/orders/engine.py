@@ -14,6 +14,7 @@ from typing import Any, Final, final
 import psutil
 
 from tagwerk.actors.orders.assigner import Assigner
+from tagwerk.actors.orders.call import Patience
 from tagwerk.actors.orders.dashboard import Dashboard
 from tagwerk.actors.orders.endpoint import EndpointMaker
 from tagwerk.actors.orders.logic.assignment import Wanted, wanted, with_scheme
@@ -36,7 +37,7 @@ from tagwerk.actors.orders.logic.pfdl.talk import (
 from tagwerk.actors.orders.logic.pfdl.values import plain
 from tagwerk.actors.orders.logic.queues import Element, client_identifier, engine_plant, left_behind
 from tagwerk.actors.orders.logic.services import Failure, ServiceFault
-from tagwerk.actors.orders.resource import Patience, Resource
+from tagwerk.actors.orders.resource import Resource
 from tagwerk.actors.orders.session import quiet_asyncua
 from tagwerk.actors.orders.ua_endpoint import UaEndpoint
 from tagwerk.actors.orders.view import COMPLETED, READY, View

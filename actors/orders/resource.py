@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
+from tagwerk.actors.orders.call import Call, Patience
 from tagwerk.actors.orders.endpoint import Endpoint, EndpointMaker
+from tagwerk.actors.orders.keeper import SessionKeeper
 from tagwerk.actors.orders.logic.calls import Job, Next, Phase, after_loss
-from tagwerk.actors.orders.logic.queues import EXECUTING, IDLE, Element, state_name
+from tagwerk.actors.orders.logic.queues import EXECUTING, IDLE, Element, Seen, state_name
 from tagwerk.actors.orders.logic.services import (
     EVENT_STATUS,
     STATUS,
@@ -31,48 +31,6 @@ _NOT_CALLED: Final = frozenset((Phase.NEW, Phase.QUEUED, Phase.CLAIMED))
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long is waited for what, in seconds.
-
-    Args:
-        connect_s: For a session, from the first attempt on.
-        again_s: Between two attempts.
-        poll_s: Between two looks at the queue when the server tells of no change.
-        appear_s: For an element to appear in the queue; the template in C takes up to a second.
-        idle_s: For a resource whose queue we lead to become IDLE.
-        gap_s: Beyond the expected duration, for the event of a call whose session was lost.
-        linger_s: For the end of a call that nobody waits for any more, before its place is given up.
-    """
-
-    connect_s: float = 5.0
-    again_s: float = 0.2
-    poll_s: float = 0.1
-    appear_s: float = 10.0
-    idle_s: float = 30.0
-    gap_s: float = 10.0
-    linger_s: float = 5.0
-
-
-@dataclass(slots=True)
-class _Call:
-    job: Job
-    progress: Callable[[Phase], None]
-    phase: Phase = Phase.NEW
-    service: Service | None = None
-    values: list[Any] = field(default_factory=list[Any])
-    expected_s: float = 0.0
-    lost_at: float | None = None  # by the loop's clock, when a session was lost for the first time
-    claimed: bool = False
-    abandoned: bool = False
-    unknown: bool = False
-
-    def enter(self, phase: Phase) -> None:
-        self.phase = phase
-        self.claimed = self.claimed or phase is Phase.CLAIMED
-        self.progress(phase)
-
-
 @final
 class Resource:
     """One resource: one long-lived session, and the services that are executed on it. Its queue is the line.
@@ -82,6 +40,7 @@ class Resource:
         make: Makes sessions.
         patience: How long is waited.
         left_behind: Finds elements of ours in the queue whose owners are dead.
+        holds: What nobody knows the end of keeps its place and its claim, until `give_back`; else the place is left.
     """
 
     def __init__(
@@ -90,14 +49,14 @@ class Resource:
         make: EndpointMaker,
         patience: Patience,
         left_behind: Callable[[tuple[Element, ...]], list[Element]],
+        *,
+        holds: bool = False,
     ) -> None:
         self.url = url
-        self._make = make
+        self._holds = holds
+        self.keeper = SessionKeeper(url, make, patience, left_behind)
         self._patience = patience
-        self._left_behind = left_behind
-        self._endpoint: Endpoint | None = None
-        self._opening = asyncio.Lock()
-        self._running: dict[asyncio.Task[dict[str, Any]], _Call] = {}
+        self._running: dict[asyncio.Task[dict[str, Any]], Call] = {}
 
     async def connect(self) -> None:
         """Open the session, if there is none.
@@ -105,7 +64,7 @@ class Resource:
         Raises:
             ServiceFault: There is none within the time.
         """
-        async with self._session():
+        async with self.keeper.session():
             return
 
     async def execute(self, job: Job, progress: Callable[[Phase], None]) -> dict[str, Any]:
@@ -121,15 +80,77 @@ class Resource:
         Raises:
             ServiceFault: It gave nothing.
         """
-        call = _Call(job, progress)
-        task = asyncio.get_running_loop().create_task(self._carry_out(call))
-        self._running[task] = call
-        task.add_done_callback(self._done)
+        task = self.begin(Call(job, progress))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            self._abandon(task, call)
+            self.abandon(task)
             raise
+
+    def begin(self, call: Call, *, after_crash: bool = False) -> asyncio.Task[dict[str, Any]]:
+        """Begin a call, or go on with one that a process that died had begun. The task ends as `execute` does.
+
+        Args:
+            call: The call.
+            after_crash: Whether it was begun by another process.
+        """
+        loop = asyncio.get_running_loop()
+        if after_crash:
+            call.lost_at = loop.time()
+            call.claimed = call.phase not in (Phase.NEW, Phase.QUEUED)
+        task = loop.create_task(self._carry_out(call))
+        self._running[task] = call
+        task.add_done_callback(self._done)
+        return task
+
+    def abandon(self, task: asyncio.Task[dict[str, Any]]) -> None:
+        """Nobody waits for a call any more; see `execute`."""
+        if task in self._running:
+            self._abandon(task, self._running[task])
+
+    def call_of(self, task: asyncio.Task[dict[str, Any]]) -> Call | None:
+        """Give the call of a task that runs."""
+        return self._running.get(task)
+
+    async def look(self) -> Seen:
+        """See queue and state as they are now.
+
+        Raises:
+            ServiceFault: There is no session within `connect_s`.
+            DeviceGone: The session was lost.
+        """
+        async with self.keeper.session() as endpoint:
+            return await endpoint.look()
+
+    async def drop(self) -> None:
+        """End the session, and leave what runs as it is: for a process that ends, and will come again."""
+        await self.keeper.close()
+
+    async def services(self) -> tuple[str, ...]:
+        """Give the names of the services that it offers.
+
+        Raises:
+            ServiceFault: There is no session within `connect_s`.
+            DeviceGone: The session was lost.
+        """
+        async with self.keeper.session() as endpoint:
+            return await endpoint.names()
+
+    async def give_back(self, job: Job) -> None:
+        """Give back the place of a call of a process that died, or of one that nobody knows the end of.
+
+        The state is made IDLE only if nobody else can have written it: our element leads the queue, or it is empty.
+
+        Raises:
+            ServiceFault, DeviceGone, Refused: It could not be done now.
+        """
+        async with self.keeper.session() as endpoint:
+            seen = await endpoint.look()
+            first = seen.queue[0] if seen.queue else None
+            ours = first is None or (first.client, first.service_uuid) == (job.client, job.service_uuid)
+            if ours and seen.state == EXECUTING:
+                await endpoint.set_state(IDLE)
+            await endpoint.remove(job.client, job.service_uuid)
 
     async def close(self) -> None:
         """Let what runs end, release everything, end the session."""
@@ -137,18 +158,21 @@ class Resource:
             self._abandon(task, call)
         if self._running:
             await asyncio.wait(self._running)
-        if self._endpoint is not None:
-            await self._endpoint.close()
-            self._endpoint = None
+        await self.keeper.close()
 
-    def _abandon(self, task: asyncio.Task[dict[str, Any]], call: _Call) -> None:
+    def _abandon(self, task: asyncio.Task[dict[str, Any]], call: Call) -> None:
         if call.abandoned:
             return
         call.abandoned = True
         if call.phase in _NOT_CALLED:
-            task.cancel()
+            self._give_up(task, call)
         elif call.phase is not Phase.ENDED:
-            asyncio.get_running_loop().call_later(self._patience.linger_s, task.cancel)
+            asyncio.get_running_loop().call_later(self._patience.linger_s, self._give_up, task, call)
+
+    @staticmethod
+    def _give_up(task: asyncio.Task[dict[str, Any]], call: Call) -> None:
+        if not call.releasing:
+            task.cancel()
 
     def _done(self, task: asyncio.Task[dict[str, Any]]) -> None:
         call = self._running.pop(task)
@@ -157,11 +181,24 @@ class Resource:
 
     # --- one call ---
 
-    async def _carry_out(self, call: _Call) -> dict[str, Any]:
+    async def _carry_out(self, call: Call) -> dict[str, Any]:
+        try:
+            outputs = await self._to_its_end(call)
+            if call.settled is not None:
+                call.settled(outputs)
+            return outputs
+        except ServiceFault as fault:
+            if call.settled is not None:
+                call.settled(fault)
+            raise
+        finally:
+            await self._release(call)
+
+    async def _to_its_end(self, call: Call) -> dict[str, Any]:
         try:
             while True:
                 try:
-                    async with self._session() as endpoint:
+                    async with self.keeper.session() as endpoint:
                         return await self._carry_on(endpoint, call)
                 except DeviceGone as error:
                     if call.lost_at is None:
@@ -180,10 +217,8 @@ class Resource:
         except RemoteProtocolError as error:
             before = call.phase in _NOT_CALLED
             raise ServiceFault(Failure.REJECTED if before else Failure.BAD_OUTPUT, str(error)) from error
-        finally:
-            await self._release(call)
 
-    async def _carry_on(self, endpoint: Endpoint, call: _Call) -> dict[str, Any]:
+    async def _carry_on(self, endpoint: Endpoint, call: Call) -> dict[str, Any]:
         job = call.job
         if call.service is None:
             call.service = await endpoint.service(job.service)
@@ -213,12 +248,12 @@ class Resource:
             return outputs_of(service, job.outputs, result)
         call.phase = Phase.ENDED  # unless it did begin
         check_trigger(job.service, result)
-        call.enter(Phase.ACCEPTED)
         expected = result.get("ExpectedServiceExecutionDuration")
         call.expected_s = expected / 1000 if isinstance(expected, (int, float)) else 0.0
+        call.enter(Phase.ACCEPTED)
         return await self._end_of(endpoint, call, service)
 
-    async def _until_first(self, endpoint: Endpoint, call: _Call) -> None:
+    async def _until_first(self, endpoint: Endpoint, call: Call) -> None:
         """Take a place in the queue, and wait until it is the first one and the resource is idle."""
         job, patience, clock = call.job, self._patience, asyncio.get_running_loop().time
         place = 0
@@ -245,9 +280,9 @@ class Resource:
                     state = state_name(seen.state)
                     reason = f"{job.service} was not called: {self.url} is {state}, not IDLE, for {patience.idle_s:g} s"
                     raise ServiceFault(Failure.REJECTED, reason)
-            await endpoint.changed(patience.poll_s)
+            await endpoint.changed(seen, patience.poll_s)
 
-    async def _handed_over(self, endpoint: Endpoint, call: _Call, service: Service) -> Mapping[str, Any]:
+    async def _handed_over(self, endpoint: Endpoint, call: Call, service: Service) -> Mapping[str, Any]:
         """Call the method; whether that is known not to have happened decides what a failure means."""
         call.enter(Phase.CALLED)
         try:
@@ -267,7 +302,7 @@ class Resource:
         except Unknown as error:
             raise DeviceGone(str(error)) from error
 
-    async def _end_of(self, endpoint: Endpoint, call: _Call, service: Service) -> dict[str, Any]:
+    async def _end_of(self, endpoint: Endpoint, call: Call, service: Service) -> dict[str, Any]:
         """Wait for the event that ends this call. Without a lost session there is no limit but the order's own."""
         job = call.job
         until = None if call.lost_at is None else call.lost_at + call.expected_s + self._patience.gap_s
@@ -283,11 +318,15 @@ class Resource:
         check_status(job.service, event, EVENT_STATUS)
         return outputs_of(service, job.outputs, event)
 
-    async def _release(self, call: _Call) -> None:
+    async def _release(self, call: Call) -> None:
         """Give the resource back. The state comes first: an element that stays tells who left it, a state does not."""
+        call.releasing = True
         if call.phase is Phase.NEW:
+            call.released = True
             return
         name = call.job.service
+        if call.unknown and self._holds:
+            return
         if call.unknown:
             text = "%s stays EXECUTING: whether %s has ended is not known. Look at it, then write AssetState 4"
             _log.error(text, self.url, name)
@@ -296,64 +335,15 @@ class Resource:
         for attempt in range(RELEASE_ATTEMPTS):
             try:
                 await self._give_back(call)
+                call.released = True
                 return
             except (DeviceGone, Refused, ServiceFault) as error:
                 if not isinstance(error, DeviceGone) or attempt == RELEASE_ATTEMPTS - 1:
                     _log.error("%s: the element of %s stays in the queue: %s", self.url, name, error)
                     return
 
-    async def _give_back(self, call: _Call) -> None:
-        async with self._session() as endpoint:
+    async def _give_back(self, call: Call) -> None:
+        async with self.keeper.session() as endpoint:
             if call.claimed and not call.unknown and (await endpoint.look()).state == EXECUTING:
                 await endpoint.set_state(IDLE)
             await endpoint.remove(call.job.client, call.job.service_uuid)
-
-    # --- the session ---
-
-    @asynccontextmanager
-    async def _session(self) -> AsyncGenerator[Endpoint]:
-        """Give the session; make one if there is none. After DeviceGone the next one is a new one.
-
-        Raises:
-            ServiceFault: There is none within `connect_s`.
-        """
-        endpoint = await self._open()
-        try:
-            yield endpoint
-        except DeviceGone:
-            async with self._opening:
-                if self._endpoint is endpoint:
-                    self._endpoint = None
-                    await endpoint.close()
-            raise
-
-    async def _open(self) -> Endpoint:
-        clock = asyncio.get_running_loop().time
-        until = clock() + self._patience.connect_s
-        async with self._opening:
-            while self._endpoint is None:
-                endpoint = self._make(self.url)
-                try:
-                    await endpoint.open()
-                    await self._sweep(endpoint)
-                    self._endpoint = endpoint
-                except DeviceGone as error:
-                    await endpoint.close()
-                    if clock() >= until:
-                        raise ServiceFault(Failure.UNREACHABLE, str(error)) from error
-                    await asyncio.sleep(self._patience.again_s)
-                except (Refused, RemoteProtocolError) as error:
-                    await endpoint.close()
-                    raise ServiceFault(Failure.UNREACHABLE, str(error)) from error
-            return self._endpoint
-
-    async def _sweep(self, endpoint: Endpoint) -> None:
-        """Take elements of ours out of the queue whose owners are dead: they would stand there for ever."""
-        seen = await endpoint.look()
-        for one in self._left_behind(seen.queue):
-            executing = one.place == 1 and seen.state == EXECUTING
-            _log.warning(
-                "%s: %s is dead, its element is removed%s", self.url, one.client,
-                "; it was executed, and what came of it is not known" if executing else "",
-            )  # fmt: skip
-            await endpoint.remove(one.client, one.service_uuid)

@@ -18,17 +18,22 @@ from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import DeviceGone, NotSent, Refused, RefusedCode, Unknown
+from tagwerk.runtime.ua_certificate import pin_hint, pin_server, secure
+from tagwerk.runtime.ua_security import Security
 
 CONNECT_LIMIT_S: Final = 5.0
 REQUEST_LIMIT_S: Final = 10.0
 PROBE_S: Final = 5.0  # a sign of life is asked for this often, and has this long; a closed connection is seen at once
 CLOSE_LIMIT_S: Final = 1.0
-PUBLISH_MS: Final = 10.0
+PUBLISH_MS: Final = 5.0
 SESSION_TIMEOUT_S: Final = 30.0
 FAILURES: Final = (
     OSError, TimeoutError, UaError, ValueError, TypeError, AttributeError, KeyError, IndexError, struct.error,
 )  # fmt: skip
 """What asyncua raises when the world is down, or the other side is no OPC UA server, or a strange one."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Hearer(Protocol):
@@ -77,15 +82,20 @@ class Session:
     Args:
         url: Of the server.
         hearer: Who hears of it; None: nobody needs to.
+        security: How the channel is opened; None: without security, anonymous.
     """
 
-    def __init__(self, url: str, hearer: Hearer | None = None) -> None:
+    def __init__(self, url: str, hearer: Hearer | None = None, security: Security | None = None) -> None:
         self.url = url
+        self._security = security or Security()
         self._hearer = hearer
         self._client = Client(url, timeout=REQUEST_LIMIT_S, watchdog_intervall=PROBE_S)
         self._client.session_timeout = round(SESSION_TIMEOUT_S * 1000)
         self._client.name = self._client.description = "tagwerk"
         self._client.connection_lost_callback = self._lost
+        if self._security.user:
+            self._client.set_user(self._security.user)
+            self._client.set_password(self._security.password)
         self._subscription: Any = None
         self._names: dict[int, str] = {}
         self._paths: dict[tuple[str, tuple[str, ...]], ua.NodeId] = {}
@@ -104,10 +114,15 @@ class Session:
         """
         try:
             async with asyncio.timeout(CONNECT_LIMIT_S):
+                if self._security.mode != "none":
+                    await secure(self._client, self._security)
                 await self._client.connect()
         except FAILURES as error:
             self._over = True
-            raise DeviceGone(f"{self.url} cannot be reached: {why(error)}") from error
+            hint = pin_hint(self._security.directory)
+            raise DeviceGone(f"{self.url} cannot be reached: {why(error)}{hint}") from error
+        if self._security.directory is not None and pin_server(self._client, self._security.directory):
+            _log.warning("%s: the server's certificate is trusted from now on", self.url)
 
     async def close(self) -> None:
         """End it. Raises nothing."""

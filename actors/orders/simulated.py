@@ -93,6 +93,7 @@ class SimulatedEndpoint:
     def __init__(self, resource: SimulatedResource) -> None:
         self._resource = resource
         self._change = asyncio.Event()
+        self._changes = 0
         self._boxes: dict[str, asyncio.Queue[Mapping[str, Any] | None]] = {}
         self._lost = asyncio.Event()
 
@@ -111,20 +112,27 @@ class SimulatedEndpoint:
         """See `Endpoint.service`."""
         return self._find(name).service
 
+    async def names(self) -> tuple[str, ...]:
+        """See `Endpoint.names`."""
+        self._check()
+        return tuple(one.service.name for one in self._resource.services)
+
     async def look(self) -> Seen:
         """See `Endpoint.look`."""
         self._check()
         queue = (Element(client, uuid, place) for place, (client, uuid) in enumerate(self._resource.queue, 1))
-        return Seen(tuple(queue), self._resource.state)
+        return Seen(tuple(queue), self._resource.state, self._changes)
 
-    async def changed(self, within_s: float) -> None:
+    async def changed(self, seen: Seen, within_s: float) -> None:
         """See `Endpoint.changed`."""
+        if self._changes != seen.version:
+            return
+        self._change.clear()
         try:
             async with asyncio.timeout(within_s):
                 await self._change.wait()
         except TimeoutError:
             return
-        self._change.clear()
 
     async def add(self, job: Job) -> None:
         """See `Endpoint.add`."""
@@ -180,6 +188,7 @@ class SimulatedEndpoint:
 
     def on_change(self) -> None:
         """Queue or state have changed."""
+        self._changes += 1
         self._change.set()
 
     def on_event(self, name: str, fields: Mapping[str, Any]) -> None:

@@ -24,11 +24,13 @@ from tagwerk.protocols.errors import (
     RemoteProtocolError,
     Unknown,
 )
+from tagwerk.runtime.ua_security import Security
 
 ASYNC_RESULT: Final = "ServiceExecutionAsyncResultDataType"
 FINISHED_EVENT: Final = "ServiceFinishedEventType"
 EVENT_FIELDS: Final = (EVENT_STATUS, "service_uuid", "task_uuid")
 EVENTS_LIMIT: Final = 100
+_OWN_METHODS: Final = frozenset(("register", "unregister"))
 _QUEUE_FIELDS: Final = ("Client_Identifier", "Service_UUID", "Entry_Number", "Queue_Element_State", "ProductId")
 
 
@@ -60,10 +62,11 @@ class UaEndpoint:
 
     Args:
         url: Of it.
+        security: How the channel is opened.
     """
 
-    def __init__(self, url: str) -> None:
-        self._session = Session(url, self)
+    def __init__(self, url: str, security: Security | None = None) -> None:
+        self._session = Session(url, self, security)
         self._url = url
         self._explorer = Explorer(self._session)
         self._nodes: _Nodes | None = None
@@ -73,7 +76,6 @@ class UaEndpoint:
         self._boxes: dict[str, asyncio.Queue[Mapping[str, Any] | Exception]] = {}
         self._change = asyncio.Event()
         self._changes = 0
-        self._seen_changes = 0
         self._looking: asyncio.Task[Seen] | None = None
         self._lost = ""
 
@@ -104,16 +106,23 @@ class UaEndpoint:
                 self._methods[name] = await self._learn(name)
         return self._methods[name].service
 
+    async def names(self) -> tuple[str, ...]:
+        """Give the names of its services; see `Endpoint.names`."""
+        found = await self._session.children(self._known.services)
+        return tuple(
+            name for name, one in found.items() if one.NodeClass == ua.NodeClass.Method and name not in _OWN_METHODS
+        )
+
     async def look(self) -> Seen:
         """See queue and state; see `Endpoint.look`. Who asks in the same moment gets the same answer."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.get_running_loop().create_task(self._look())
         return await asyncio.shield(self._looking)
 
-    async def changed(self, within_s: float) -> None:
+    async def changed(self, seen: Seen, within_s: float) -> None:
         """Wait for a change; see `Endpoint.changed`."""
-        if self._changes != self._seen_changes:
-            return  # while the last look was on its way
+        if self._changes != seen.version:
+            return  # while that look was on its way, or since
         change = self._change
         try:
             async with asyncio.timeout(within_s):
@@ -128,6 +137,7 @@ class UaEndpoint:
     async def remove(self, client: str, service_uuid: str) -> None:
         """Take an element out of the queue; see `Endpoint.remove`."""
         await self._queue_method(self._known.remove, client, service_uuid, "")
+        self.on_change()  # who waits behind it need not wait for the server to tell
 
     async def set_state(self, state: int) -> None:
         """Write the AssetState; see `Endpoint.set_state`."""
@@ -295,11 +305,11 @@ class UaEndpoint:
 
     async def _look(self) -> Seen:
         nodes = self._known
-        self._seen_changes = self._changes
+        version = self._changes
         queue, state = await self._session.read([nodes.variable, nodes.state])
         number = self._explorer.types.plain(state)
         waiting = elements(self._explorer.types.plain(queue, self._element))
-        return Seen(waiting, number if isinstance(number, int) else None)
+        return Seen(waiting, number if isinstance(number, int) else None, version)
 
     async def _queue_method(self, method: ua.NodeId, client: str, service_uuid: str, product: str) -> None:
         values: dict[str, Any] = dict(zip(_QUEUE_FIELDS, (client, service_uuid, 0, 0, product), strict=True))

@@ -50,11 +50,19 @@ class Service:
     tells_uuid: bool = False
     held: asyncio.Event | None = None
 
-    async def over(self) -> None:
-        """Wait until it is done."""
+    async def over(self, outputs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Wait until it is done.
+
+        Args:
+            outputs: What `work` gave when it was called.
+
+        Returns:
+            What it gives in the end; None if it failed.
+        """
         await asyncio.sleep(self.seconds)
         if self.held is not None:
             await self.held.wait()
+        return None if self.fault == "fail" else outputs
 
 
 @dataclass
@@ -266,9 +274,9 @@ class Resource:
                 return ua.StatusCode(ua.UInt32(ua.StatusCodes.BadInvalidState))
             outputs = {name: value for name, value in service.work(inputs).items() if service.fault != "missing"}
             if service.mode == "sync":
-                await service.over()
-                status = ua.ServiceExecutionStatus(1 if service.fault == "fail" else 0)
-                struct = getattr(ua, f"{service.name}Result")("done", ua.Int32(0), status, **outputs)
+                given = await service.over(outputs)
+                status = ua.ServiceExecutionStatus(1 if given is None else 0)
+                struct = getattr(ua, f"{service.name}Result")("done", ua.Int32(0), status, **(given or outputs))
                 return [ua.Variant(struct, ua.VariantType.ExtensionObject)]
             trigger = ua.ServiceTriggerResult(0 if service.fault == "invalid" else 1)
             if service.fault not in ("invalid", "silent"):
@@ -281,12 +289,12 @@ class Resource:
 
     async def _finish(self, service: Service, outputs: Mapping[str, Any]) -> None:
         first = next(iter(await self.queue()), None)
-        await service.over()
+        given = await service.over(outputs)
         generator = self._events[service.name]
-        generator.event.ServiceExecutionResult = 1 if service.fault == "fail" else 0
+        generator.event.ServiceExecutionResult = 1 if given is None else 0
         generator.event.service_uuid = first.Service_UUID if service.tells_uuid and first is not None else ""
         for name, _ in service.outputs:
-            setattr(generator.event, name, outputs.get(name))
+            setattr(generator.event, name, (given or outputs).get(name))
         await generator.trigger(message=f"{service.name} finished")
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from tagwerk.runtime.clock import Clock
     from tagwerk.runtime.home import Home
 
-MACHINE: Final = "machine"
+WAITING: Final = frozenset({"machine", "order", "resource"})
+"""Kinds of actors that would go on by themselves, and wait for an operator instead."""
 
 
 def restore(source: Path, home: Home, clock: Clock, progress: Progress) -> Manifest:
@@ -116,11 +117,11 @@ def _copy(source: Path, target: Path, entry: Entry, progress: Progress) -> None:
 def _renew(building: Path, clock: Clock) -> None:
     """Make the copy the next life of the plant, and none that could be taken for an earlier one.
 
-    What the lost plant has done since the backup has been seen: its incarnations must not come again. A machine that
-    would go on by itself waits for an operator, as its device has gone on without it.
+    What the lost plant has done since the backup has been seen: its incarnations must not come again. A machine or an
+    order that would go on by itself waits for an operator, as its device has gone on without it.
     """
     for path in sorted(building.glob(f"*/{plan.INCARNATION}")):
         leap(path.parent, clock)
     for directory in sorted(building.iterdir()):
-        if directory.is_dir() and plan.kind_of(directory.name) == MACHINE:
+        if directory.is_dir() and plan.kind_of(directory.name) in WAITING:
             (directory / RESTORED).touch(mode=0o600)

@@ -39,6 +39,18 @@ def machine_names(context: typer.Context, incomplete: str) -> list[str]:
     return _offered(context, incomplete, _machines)
 
 
+def order_ids(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer the ids of orders."""
+    return _offered(context, incomplete, _orders)
+
+
+def _orders(session: Session) -> Iterable[str]:
+    from tagwerk.protocols.orders import CREW, GetOrders, OrderRows
+
+    with session.plant(TIMEOUT_S) as plant:
+        return [one.id for one in plant.query(CREW, GetOrders(LIMIT), OrderRows).orders]
+
+
 def _tags(session: Session) -> Iterable[str]:
     with session.plant(TIMEOUT_S) as plant:
         return [tag.name for tag in plant.definitions()]

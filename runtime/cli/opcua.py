@@ -19,7 +19,7 @@ from tagwerk.runtime.cli.options import examples
 from tagwerk.runtime.cli.session import TIMEOUT_S, session_of
 
 TOOL: Final = "tagwerk.actors.opcua.tool"  # by name: the runtime imports no actor
-SECURITY: Final = "tagwerk.actors.opcua.security"
+SECURITY: Final = "tagwerk.runtime.ua_security"
 
 app = typer.Typer(add_completion=False)
 opcua = typer.Typer(no_args_is_help=True, help="Look at an OPC UA server: what it offers, what it holds.")

@@ -1,4 +1,7 @@
-"""`tagwerk order check|simulate|graph`: look at an order's text, whether a plant runs or not."""
+"""`tagwerk order check|simulate|graph`: look at an order's text, whether a plant runs or not.
+
+What is said to a plant about its orders stands in `order_plant.py`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ SHOWN_CALLS: Final = 1_000  # in a table; JSON has all
 MOST_BYTES: Final = 8 << 20  # of any file that is read here
 
 app = typer.Typer(add_completion=False)
-order = typer.Typer(no_args_is_help=True, help="Check, try and draw production orders.")
+order = typer.Typer(no_args_is_help=True, help="Check, try and draw production orders; run them in a plant.")
 app.add_typer(order, name="order", rich_help_panel="Orders")
 
 OrderFile = Annotated[Path, typer.Argument(metavar="FILE", help="The order, in PFDL.")]
@@ -35,7 +38,8 @@ class Format(StrEnum):
     DOT = "dot"
 
 
-def _logic(module: str) -> Any:
+def logic(module: str) -> Any:
+    """Give a module of the orders' logic."""
     return importlib.import_module(f"{LOGIC}.{module}")
 
 
@@ -70,7 +74,7 @@ def _error(path: Path, finding: Any) -> ConfigError:
 
 def program_of(path: Path, session: Session) -> Any:
     """Read an order; if it is none, tell all that is wrong and end with exit code 2."""
-    pfdl = _logic("pfdl")
+    pfdl = logic("pfdl")
     try:
         return pfdl.read(text_of(path))
     except pfdl.Unsound as error:
@@ -109,7 +113,7 @@ def check(context: typer.Context, file: OrderFile) -> int:
     Exit code 0: sound. 2: not; every error names its line and column, and what would be right.
     """
     session = session_of(context)
-    findings = _logic("pfdl").findings_in(text_of(file))
+    findings = logic("pfdl").findings_in(text_of(file))
     if session.json:
         output.json_list([_row(file, finding) for finding in findings])
         return failure.USAGE if findings else failure.DONE
@@ -135,7 +139,7 @@ def graph(
 ) -> None:
     """Draw an order as text for Mermaid or Graphviz: one box a task."""
     session = session_of(context)
-    text = getattr(_logic("graph"), format_.value)(program_of(file, session))
+    text = getattr(logic("graph"), format_.value)(program_of(file, session))
     if session.json:
         output.json_line({"format": format_.value, "graph": text})
     else:
@@ -165,15 +169,15 @@ def simulate(
     """
     session = session_of(context)
     program = program_of(file, session)
-    paces = _logic("paces")
-    found = _logic("simulate").simulate(
+    paces = logic("paces")
+    found = logic("simulate").simulate(
         program,
         paces.read_paces(_toml(durations) if durations else {}, program, str(durations)),
         paces.Answers(_json(answers) if answers else {}, program, str(answers)),
         seed,
     )
     if svg:
-        svg.write_text(_logic("gantt").gantt(found), encoding="utf-8")
+        svg.write_text(logic("gantt").gantt(found), encoding="utf-8")
     _show(session, file, found)
     return failure.DONE if found.state == "FINISHED" else failure.REFUSED
 
@@ -224,3 +228,8 @@ def _show(session: Session, file: Path, found: Any) -> None:
     if found.reason:
         place = f"{file}:{found.line}:{found.column}: " if found.line else ""
         output.note(f"error: {values.printable(place + found.reason)}")
+
+
+from tagwerk.runtime.cli import order_plant  # noqa: E402  its commands belong to the same group
+
+order_plant.add_to(order)

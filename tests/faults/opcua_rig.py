@@ -24,11 +24,11 @@ from tagwerk.actors.opcua.client import UaDevice
 from tagwerk.actors.opcua.device import DeviceEvents
 from tagwerk.actors.opcua.link import Link
 from tagwerk.actors.opcua.logic.items import ItemTable
-from tagwerk.actors.opcua.security import Security
 from tagwerk.actors.opcua.writer import Writer
 from tagwerk.protocols.tags import TagDef
 from tagwerk.runtime.clock import Clock, SystemClock
 from tagwerk.runtime.plantfile_models import OpcuaConfig
+from tagwerk.runtime.ua_security import Security
 
 PROMPT = [f"n{n}" for n in range(NODES)]
 LATER = [f"late{n}" for n in range(LATE)]

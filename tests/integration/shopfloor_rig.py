@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+from tagwerk.actors.orders.call import Patience
 from tagwerk.actors.orders.engine import Engine, Told
 from tagwerk.actors.orders.logic.engine_keys import read_keys
 from tagwerk.actors.orders.logic.pfdl import read
 from tagwerk.actors.orders.logic.pfdl.talk import OrderEnded
-from tagwerk.actors.orders.resource import Patience
 from tagwerk.actors.orders.ua_endpoint import UaEndpoint
 
 ROOT = Path(__file__).parents[2]

@@ -23,7 +23,6 @@ from tagwerk.actors.opcua.asyncua_mends import quiet_asyncua
 from tagwerk.actors.opcua.client import UaDevice
 from tagwerk.actors.opcua.link import Link
 from tagwerk.actors.opcua.logic.items import ItemTable
-from tagwerk.actors.opcua.security import Security
 from tagwerk.actors.opcua.writer import Writer
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.errors import DeviceGone, NotSent, Refused
@@ -33,6 +32,7 @@ from tagwerk.runtime.attach import attach
 from tagwerk.runtime.clock import SystemClock
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.plantfile_models import OpcuaConfig
+from tagwerk.runtime.ua_security import Security
 
 pytestmark = pytest.mark.slow
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from tagwerk.actors.opcua.asyncua_mends import tcp_url
-from tagwerk.actors.opcua.certificate import own_certificate
 from tagwerk.actors.opcua.lease_store import LeaseFile
 from tagwerk.actors.opcua.logic.leases import Lease
 from tagwerk.actors.opcua.nodeids import Namespaces
 from tagwerk.actors.opcua.outflow import QUEUE_LIMIT, Outflow
-from tagwerk.actors.opcua.security import Security, read_password
 from tagwerk.protocols.errors import ConfigError, Refused, WindowFull
 from tagwerk.protocols.samples import Samples, ValueType, make
+from tagwerk.runtime.ua_certificate import own_certificate
+from tagwerk.runtime.ua_security import Security, read_password
 
 
 class Shards:

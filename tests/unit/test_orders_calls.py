@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from tagwerk.actors.orders.call import Patience
 from tagwerk.actors.orders.logic.calls import NEXT, Job, Next, Phase, after_loss
 from tagwerk.actors.orders.logic.pfdl.talk import Output, Parameter
 from tagwerk.actors.orders.logic.queues import EXECUTING, IDLE, Element, Seen
 from tagwerk.actors.orders.logic.services import Argument, Failure, Service, ServiceFault
-from tagwerk.actors.orders.resource import Patience, Resource
+from tagwerk.actors.orders.resource import Resource
 from tagwerk.actors.orders.simulated import SimulatedResource, SimulatedService
 
 NUMBER = Argument("n", "number", False, "Double")

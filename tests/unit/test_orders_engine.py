@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from tagwerk.actors.orders.call import Patience
 from tagwerk.actors.orders.dashboard import Dashboard
 from tagwerk.actors.orders.engine import Engine, Progress, Told, failed
 from tagwerk.actors.orders.logic.calls import Phase
@@ -13,7 +14,6 @@ from tagwerk.actors.orders.logic.engine_keys import read_keys
 from tagwerk.actors.orders.logic.pfdl import Interpreter, read
 from tagwerk.actors.orders.logic.pfdl.talk import OrderEnded, OrderState, ServiceFinished, ServiceStarted
 from tagwerk.actors.orders.logic.services import Argument, Service
-from tagwerk.actors.orders.resource import Patience
 from tagwerk.actors.orders.simulated import SimulatedResource, SimulatedService
 
 QUICK = Patience(connect_s=0.0, again_s=0.0, poll_s=0.001, appear_s=0.1, idle_s=0.1, gap_s=0.02, linger_s=0.0)

@@ -20,7 +20,9 @@ from tagwerk.runtime.plantfile_tables import (
     MACHINE,
     NODE,
     OPCUA,
+    ORDER,
     PLANT,
+    RESOURCE,
     TAG,
     Form,
 )
@@ -239,7 +241,8 @@ def test_rows_have_the_keys_of_the_interface() -> None:
 def test_the_schema_knows_all_sections_and_keys() -> None:
     result = schema()
     assert set(result["properties"]) == {
-        "plant", "journal", "history", "tag", "alarm", "opcua", "machine", "node", "external",
+        "plant", "journal", "history", "tag", "alarm", "opcua", "machine", "order", "resource", "node",
+        "external",
     }  # fmt: skip
     definitions = result["$defs"]
     assert set(definitions["TagConfig"]["properties"]) == set(TAG.keys)
@@ -251,7 +254,7 @@ def test_the_schema_knows_all_sections_and_keys() -> None:
 def test_the_reference_names_every_key_once() -> None:
     forms: dict[str, Form[Any]] = {
         "plant": PLANT, "journal": JOURNAL, "history": HISTORY, "tag": TAG, "alarm": ALARM, "opcua": OPCUA,
-        "machine": MACHINE, "node": NODE, "external": EXTERNAL,
+        "machine": MACHINE, "order": ORDER, "resource": RESOURCE, "node": NODE, "external": EXTERNAL,
     }  # fmt: skip
     parts = re.split(r"^## `\[(\w+)[^`]*\]`.*$", REFERENCE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     documented = dict(zip(parts[1::2], parts[2::2], strict=True))

@@ -25,10 +25,12 @@ class Seen(NamedTuple):
     Args:
         queue: Its elements, in the order of their places.
         state: Its AssetState; None if it is not known.
+        version: Rises with each change that the session hears of.
     """
 
     queue: tuple[Element, ...]
     state: int | None
+    version: int = 0
 
     def place_of(self, client: str, service_uuid: str) -> int:
         """Give the place of an element, 0 if it is not in the queue."""

@@ -16,6 +16,7 @@ from tagwerk.actors.orders.logic.pfdl.talk import (
     OrderState,
     Parameter,
     RunState,
+    ServiceRepeated,
 )
 from tagwerk.actors.orders.logic.pfdl.turn import Turn, uuid_of
 from tagwerk.actors.orders.logic.pfdl.values import kept, misfits
@@ -79,6 +80,8 @@ class Interpreter:
             return state, ()
         elif isinstance(event, FireEvent):
             turn.fire(event.service_uuid, event.outputs)
+        elif isinstance(event, ServiceRepeated):
+            turn.repeat(event.service_uuid, event.reason)
         else:
             turn.fail(event.service_uuid, event.reason)
         return turn.run(), tuple(turn.commands)

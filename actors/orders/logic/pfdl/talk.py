@@ -60,13 +60,20 @@ class ServiceFailed(_Event, frozen=True):
     reason: str
 
 
+class ServiceRepeated(_Event, frozen=True):
+    """A service is to be executed once more, under a new uuid: somebody has decided so."""
+
+    service_uuid: str
+    reason: str
+
+
 class CancelOrder(_Event, frozen=True):
     """The order is to end now."""
 
     reason: str
 
 
-Event: TypeAlias = FireEvent | ServiceFailed | CancelOrder
+Event: TypeAlias = FireEvent | ServiceFailed | ServiceRepeated | CancelOrder
 
 
 class _Command(msgspec.Struct, frozen=True, array_like=True, tag=True):

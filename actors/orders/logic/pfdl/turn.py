@@ -98,6 +98,12 @@ class Turn:
         else:
             self._fail(task_uuid, Fault(f"{call.name}: {reason}", call.place))
 
+    def repeat(self, service_uuid: str, reason: str) -> None:
+        """Start a service that is waited for once more."""
+        task_uuid, run, call = self._waiting_call(service_uuid)
+        self._emit(ServiceEnded(service_uuid, call.name, task_uuid, reason, running=False))
+        self._start_service(task_uuid, replace(run, service_uuid="", attempt=run.attempt - 1), call)
+
     def end(self, state: OrderState, reason: str, place: Place = NOWHERE) -> None:
         """End the order now, and all that still runs for it."""
         self._end_below(self._root, reason)

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tagwerk.actors.opcua.security import Security
+from tagwerk.runtime.ua_security import Security
 
 VALID_DAYS: Final = 7_300
 """20 years: a certificate that ends in the night ends the link."""

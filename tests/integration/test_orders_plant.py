@@ -1,0 +1,270 @@
+"""Orders in a plant: real actors, real resource servers, killed while orders run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from brewery import Brewery, wait_for
+from shopfloor_rig import START_S, STRUCTS, Floor, a_order, call, indented, task
+
+from tagwerk.actors.orders.session import quiet_asyncua
+from tagwerk.actors.orders.ua_endpoint import UaEndpoint
+from tagwerk.protocols.errors import Refused
+from tagwerk.protocols.message import Done
+from tagwerk.protocols.orders import (
+    CREW,
+    Asked,
+    DispatchService,
+    DispatchTask,
+    GetOrder,
+    GetTokens,
+    Given,
+    OpenOrder,
+    OrderDetail,
+    OrderStarted,
+    Provided,
+    ProvideParameter,
+    Tokens,
+)
+from tagwerk.runtime.attach import Plant
+from tagwerk.runtime.cli.app import run as cli
+
+pytestmark = pytest.mark.slow
+KILLS = ("order/0", "resource/milling", "assigner/0", "resource/old", "order/0", "resource/milling")
+LIMIT_S = 40.0
+
+
+@pytest.fixture(scope="module")
+def floor() -> Iterator[Floor]:
+    quiet_asyncua()
+    floor = Floor()
+    try:
+        yield floor  # it becomes ready while the plant comes up
+    finally:
+        floor.end()
+
+
+@pytest.fixture(scope="module")
+def shop(floor: Floor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brewery]:
+    folder = tmp_path_factory.mktemp("shop")
+    path = folder / "plant.toml"
+    path.write_text(
+        f'[resource.milling]\nurl = "{floor.url("milling")}"\nlinger_s = 0.5\ngap_s = 0.5\nstuck_after_s = 1.0\n'
+        f'[resource.old]\nurl = "{floor.url("old")}"\n'
+        '[node.main]\nrestarts = 100\n'
+    )  # fmt: skip
+    running = Brewery.bring_up(folder, path)
+    try:
+        floor.lines("ready", START_S)
+        wait_for_resources(running)
+        yield running
+    finally:
+        running.stop()
+
+
+def wait_for_resources(shop: Brewery) -> None:
+    with shop.attach() as plant:
+        for name in ("milling", "old"):
+            tag = f"resource.{name}.connected"
+            wait_for(tag, lambda tag=tag: plant.read(tag).value, LIMIT_S)  # type: ignore[misc]
+
+
+class Desk:
+    """An operator at the command line."""
+
+    def __init__(self, shop: Brewery, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        self.shop = shop
+        self._folder = folder
+        self._capfd = capfd
+
+    def says(self, *words: str, code: int = 0) -> Any:
+        self._capfd.readouterr()
+        assert cli(["--home", str(self.shop.home), "--json", *words]) == code, self._capfd.readouterr().err
+        found = self._capfd.readouterr()
+        return json.loads(found.out if code == 0 else found.err)
+
+    def start(self, text: str, *more: str, name: str = "order") -> str:
+        file = self._folder / f"{name}.pfdl"
+        file.write_text(STRUCTS + text)
+        found: str = self.says("order", "start", str(file), *more)["id"]
+        return found
+
+    def row(self, order_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.says("order", "show", order_id)
+        return found
+
+    def ends(self, order_id: str, state: str = "FINISHED") -> dict[str, Any]:
+        wait_for(f"{order_id} {state}", lambda: self.row(order_id)["state"] == state, LIMIT_S)
+        return self.row(order_id)
+
+
+@pytest.fixture
+def desk(shop: Brewery, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Desk:
+    return Desk(shop, tmp_path, capfd)
+
+
+def executed(floor: Floor, service: str) -> int:
+    return sum(json.loads(line)["call"] == service for line in floor.lines(within_s=0.2) if line.startswith("{"))
+
+
+def test_an_order_is_made_by_the_resources_of_the_plant(desk: Desk, floor: Floor) -> None:
+    text = "    In\n        order: SWAP_Order\n" + call("GetPartsFromWarehouse", "order") + call("Gluing", "order")
+    given = json.dumps({**json.loads(a_order().removeprefix("SWAP_Order ")), "order_id": 7})
+    order_id = desk.start(f"Task productionTask\n{text}End\n", f"order={given}", "--reason", "a stand", name="Stand 1")
+    assert order_id.startswith("stand_1_")
+    row = desk.ends(order_id)
+    assert [(one["service"], one["resource"]) for one in row["services"]] == [
+        ("GetPartsFromWarehouse", "resource/milling"), ("Gluing", "resource/old"),
+    ]  # fmt: skip
+    assert row["variables"]["order"]["order_id"] == 7
+    assert "shortest line" in row["services"][0]["why"]
+    log = desk.says("order", "log", order_id)
+    assert [one["kind"] for one in log][:2] == ["begun", "assigned"]
+    assert (log[0]["what"], bool(log[0]["by"])) == ("a stand", True)
+    picture = desk._folder / "report.svg"
+    report = desk.says("order", "report", order_id, "--svg", str(picture))
+    assert report["finished"] == 2
+    assert "GetPartsFromWarehouse @ milling" in picture.read_text()
+    events = wait_for("the end in the log of events", lambda: [
+        one for one in desk.says("events") if one["target"] == f"order/{order_id}" and one["after"] == "FINISHED"
+    ])  # fmt: skip
+    assert events[0]["kind"] == "order.state"
+    assert desk.says("read", "resource.milling.connected")[0]["value"] is True
+
+
+def test_what_is_wrong_is_told_before_anything_begins(desk: Desk) -> None:
+    file = desk._folder / "wrong.pfdl"
+    file.write_text(
+        STRUCTS + "Task productionTask\n    In\n        n: number\n" + call("Milling", "n", out="") + "End\n"
+    )
+    assert desk.says("order", "start", str(file), code=2)["error"]["key"] == "n"
+    assert desk.says("order", "start", str(file), "n=x", code=2)["error"]["value"] == "x"
+    assert desk.says("order", "start", str(file), "n=1", "m=2", code=2)["error"]["key"] == "m"
+    for words in (("show", "no_1"), ("cancel", "no_1"), ("resolve", "no_1", "1", "done")):
+        assert desk.says("order", *words, code=1)["error"]["code"] == "UnknownTag"
+    order_id = desk.start(task(call("Painting", a_order())))
+    assert "no resource of the plant offers Painting" in desk.ends(order_id, "FAILED")["reason"]
+    nowhere = 'ResourceAssignment {"job_resource": "opc.tcp://127.0.0.1:1"}'
+    order_id = desk.start(task(call("Milling", nowhere, a_order())))
+    assert "is no [resource] of the plant file" in desk.ends(order_id, "FAILED")["reason"]
+
+
+def test_killed_again_and_again_orders_go_on_and_nothing_is_done_twice(desk: Desk, floor: Floor) -> None:
+    floor.settle()
+    count, orders = 3, 4
+    counted = call("Count", "c.count", out="count: number") + "    Loop While count > 0\n"
+    again = indented(call("Count", "count", out="count: number"))
+    text = task(call("countdown", f'Counter {{"count": {count}}}', out=""))
+    text += f"Task countdown\n    In\n        c: Counter\n{counted}{again}End\n"
+    ids = [desk.start(text, "--priority", str(number), name="count") for number in range(orders)]
+    for name in KILLS:
+        before = desk.shop.kill(name)
+        wait_for(f"{name} again", lambda name=name, before=before: desk.shop.reborn(name, before))  # type: ignore[misc]
+
+    def settled() -> bool:
+        """A service that was called when its resource died may be in doubt: somebody looks at the machine."""
+        for one in ids:
+            row = desk.row(one)
+            for service in row["services"]:
+                if service["state"] == "UNKNOWN":
+                    left = service["inputs"][0]["value"] - 1
+                    desk.says("order", "resolve", one, str(service["number"]), "done", f"count={left}")
+        return all(desk.row(one)["state"] == "FINISHED" for one in ids)
+
+    wait_for("all orders to finish", settled, LIMIT_S)
+    assert executed(floor, "Count") <= orders * count  # one that was in doubt may never have been called
+    services = [one for order_id in ids for one in desk.row(order_id)["services"]]
+    assert len(services) == len({one["uuid"] for one in services}) == orders * count
+    wait_for("the resource to be free", lambda: floor.seen("milling") == (0, 4))
+
+
+def test_a_service_in_doubt_waits_for_somebody(desk: Desk, floor: Floor) -> None:
+    floor.settle()
+    order_id = desk.start(task(call("HeldSync", a_order())))
+    floor.called("HeldSync")
+    before = desk.shop.kill("resource/milling")
+    wait_for("resource/milling again", lambda: desk.shop.reborn("resource/milling", before))
+    row = desk.ends(order_id, "UNKNOWN")
+    assert "the session was lost while HeldSync was executed" in row["services"][0]["reason"]
+    assert floor.seen("milling") == (1, 5)  # nobody else is sent to a machine that may still move
+    wait_for("the alarm", lambda: [
+        one for one in desk.says("alarms") if one["name"] == "order.in_doubt" and one["active"]
+    ])  # fmt: skip
+    assert "resolve that first" in desk.says("order", "cancel", order_id, code=1)["error"]["message"]
+    assert "say what it gave" in desk.says("order", "resolve", order_id, "1", "done", code=1)["error"]["message"]
+    floor.release()
+    desk.says("order", "resolve", order_id, "HeldSync", "retry", "--reason", "it had not begun")
+    floor.called("HeldSync")
+    floor.release()
+    row = desk.ends(order_id)
+    assert [one["state"] for one in row["services"]] == ["FAILED", "FINISHED"]
+    wait_for("the resource to be free", lambda: floor.seen("milling") == (0, 4))
+
+
+def test_an_order_is_paused_resumed_cancelled_and_tried_again(desk: Desk, floor: Floor) -> None:
+    floor.settle()
+    order_id = desk.start(task(call("Held", a_order()), call("Count", 'Counter {"count": 1}', out="")))
+    floor.called("Held")
+    assert desk.says("order", "pause", order_id)["state"] == "PAUSED"
+    floor.release()
+    wait_for("Held to end", lambda: desk.row(order_id)["finished"] == 1)
+    assert desk.row(order_id)["waiting"] == 1
+    desk.says("order", "resume", order_id)
+    assert "Count wants `count`" in desk.ends(order_id, "FAILED")["reason"]
+    desk.says("order", "retry", order_id)
+    assert desk.ends(order_id, "FAILED")["services"][-1]["number"] == 3
+    floor.settle()
+    order_id = desk.start(task(call("Held", a_order())))
+    floor.called("Held")
+    desk.says("order", "cancel", order_id, "--reason", "wrong part")
+    assert "wrong part" in desk.ends(order_id, "CANCELLED")["reason"]
+    floor.release()
+    wait_for("the resource to be free", lambda: floor.seen("milling") == (0, 4))
+    newest = desk.says("order", "list", "--limit", "1")[0]
+    assert (newest["id"], newest["running"]) == (order_id, 0)
+
+
+def test_a_plain_list_of_services_is_a_dispatcher(shop: Brewery, floor: Floor) -> None:
+    with shop.attach() as plant:
+        order_id = opened(plant)
+        given = (Given("count", "number", 3),)
+        root = DispatchTask(order_id, "t", "main", "t", False, given)
+        assert isinstance(plant.ask(CREW, root), Done)
+        wanted = DispatchService(order_id, "s-1", "Count", "t", given, (Asked("count", "number"),))
+        for _ in range(2):  # a message that may not have come is sent again
+            plant.ask(CREW, wanted)
+        tokens = plant.query(CREW, GetTokens(order_id, 0, 20.0), Tokens, 30.0).tokens
+        assert [(one.service_uuid, one.outputs, one.failed) for one in tokens] == [("s-1", {"count": 2}, "")]
+        found = plant.query(CREW, ProvideParameter(order_id, "count", "t"), Provided)
+        assert found.value == Given("count", "number", 2)
+        before = shop.kill("order/0")
+        wait_for("order/0 again", lambda: shop.reborn("order/0", before))
+        assert plant.query(CREW, GetTokens(order_id, 1, 0.0), Tokens).tokens == ()
+        plant.ask(CREW, DispatchTask(order_id, "t", "main", "t", True))
+        assert plant.query(CREW, GetOrder(order_id), OrderDetail).row.state == "FINISHED"
+        with pytest.raises(Refused, match="has ended"):
+            plant.ask(CREW, wanted)
+
+
+def opened(plant: Plant) -> str:
+    found = plant.ask(CREW, OpenOrder("list", 0, "bob"))
+    assert isinstance(found, OrderStarted)
+    return found.id
+
+
+def test_a_resource_that_stands_still_is_told(desk: Desk, floor: Floor) -> None:
+    async def claim() -> None:
+        endpoint = UaEndpoint(floor.url("milling"))
+        await endpoint.open()
+        await endpoint.set_state(5)
+        await endpoint.close()
+
+    asyncio.run(claim())
+    wait_for("it to be stuck", lambda: desk.says("read", "resource.milling.stuck")[0]["value"] is True)
+    floor.reset("milling")
+    wait_for("it to be free", lambda: desk.says("read", "resource.milling.stuck")[0]["value"] is False)

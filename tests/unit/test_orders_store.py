@@ -1,0 +1,49 @@
+"""The store of orders: what is written is there after a commit, what had to be is synced, and logs are found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tagwerk.actors.orders.logic.order import Order
+from tagwerk.actors.orders.logic.pfdl import read
+from tagwerk.actors.orders.logic.records import Assigned, Begun, Progressed, Record
+from tagwerk.actors.orders.order_store import SNAPSHOT_EVERY, OrderStore
+
+TEXT = "Task productionTask\n    Cut\nEnd\n"
+
+
+def test_a_log_is_there_after_its_commit(tmp_path: Path) -> None:
+    store = OrderStore(tmp_path / "orders.db")
+    stored = store.create("cut", "token", "Cut it", TEXT, 3, "anna", 1)
+    assert (stored.id, stored.run_id) == ("cut_1", "cut_1/token")
+    order = Order(stored.run_id, read(TEXT))
+
+    def take(seq: int, record: Record) -> None:
+        change = order.apply(record, seq)
+        store.append(stored.number, seq, seq, 0, record, must_sync=seq == 1)
+        store.update(stored.number, seq, order.life, seq, change.touched)
+
+    take(1, Begun({}, "anna", "host", "why not"))
+    assert store.commit() is True
+    uuid = next(iter(order.life.services))
+    for seq in range(2, SNAPSHOT_EVERY + 10):
+        take(seq, Progressed(uuid, "CALLED"))
+    assert store.commit() is False  # a power cut may still take it
+    store.sync()
+    assert store.commit() is True
+    take(SNAPSHOT_EVERY + 10, Assigned(uuid, "resource/a", "", "", False))
+    store.close()  # a kill: what was not committed is gone
+
+    again = OrderStore(tmp_path / "orders.db")
+    (found,) = again.live()
+    assert (found.id, found.priority, found.by, len(found.records)) == ("cut_1", 3, "anna", 9)
+    assert found.seq == SNAPSHOT_EVERY + 9
+    assert found.life is not None
+    assert list(found.life.services) == [uuid]
+    assert [one.kind for one in again.log(found.number, 0, 2)] == ["begun", "progressed"]
+    assert again.services(found.number, 0, 10)[0].name == "Cut"
+    row = again.row("cut_1")
+    assert row is not None
+    assert (row.state, row.waiting, again.find("cut_2"), again.rows(10, ended=False)) == ("RUNNING", 1, None, (row,))
+    assert again.prune(1 << 62, 10) == 0  # it has not ended
+    again.close()

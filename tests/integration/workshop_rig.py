@@ -1,4 +1,4 @@
-"""A simulated shop floor in a process of its own, and orders for it."""
+"""The simulated workshop, a process a machine, and orders for it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
+
+from asyncua import ua
+from asyncua.client.client import Client
 
 from tagwerk.actors.orders.engine import Engine, Told
 from tagwerk.actors.orders.logic.engine_keys import read_keys
 from tagwerk.actors.orders.logic.pfdl import read
 from tagwerk.actors.orders.logic.pfdl.talk import OrderEnded
 from tagwerk.actors.orders.resource import Patience
-from tagwerk.actors.orders.ua_endpoint import UaEndpoint
 
 ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
 START_S = 120.0
 WAIT_S = 60.0
-QUICK = Patience(connect_s=1.0, appear_s=3.0, idle_s=1.0, gap_s=2.0, linger_s=0.3)
+QUICK = Patience(connect_s=0.3, appear_s=3.0, idle_s=1.0, gap_s=2.0, linger_s=0.3)
 STRUCTS = """# dialect: tagwerk 1
 Struct SWAP_Order
     order_id: number
@@ -44,7 +48,12 @@ Struct Light_Segment
     diameter: number
     segment_id: string
 End
-Struct Counter
+Struct Surface
+    roughness: number
+End
+Struct Inspection
+    passed: boolean
+    remarks: string[]
     count: number
 End
 Struct ResourceAssignment
@@ -68,20 +77,41 @@ ORDER = {
 }
 
 
-HOLDING = "holding again"
+MACHINES = ("warehouse", "coating", "gluing", "milling", "mounting", "oldMilling")
 
 
-class Floor:
-    """A running shop floor."""
+class Loop:
+    """An asyncio loop in a thread: its clients are used from anywhere."""
 
     def __init__(self) -> None:
-        self.first = free_ports(3)
-        command = [sys.executable, str(ROOT / "examples/shopfloor/shopfloor.py"), str(self.first)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.start(work).result(WAIT_S)
+
+    def end(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(WAIT_S)
+        self.loop.close()
+
+
+class Workshop:
+    """A running workshop. Its machines are looked at, and their knobs turned, by plain clients."""
+
+    def __init__(self) -> None:
+        first = free_ports(1 + len(MACHINES))
+        command = [sys.executable, str(ROOT / "examples/workshop/workshop.py"), str(first), "--old", "--delay", "0.02"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         self._rest = b""
-        self._released = 0
-        self.registry = self.agent = f"opc.tcp://127.0.0.1:{self.first}"
-        self.ports = {"milling": self.first + 1, "old": self.first + 2}
+        self._loop = Loop()
+        self._clients: dict[str, Client] = {}
+        self.registry = self.agent = f"opc.tcp://127.0.0.1:{first}"
+        self.ports = dict(zip(MACHINES, range(first + 1, first + 1 + len(MACHINES)), strict=True))
 
     def url(self, name: str) -> str:
         return f"opc.tcp://127.0.0.1:{self.ports[name]}"
@@ -90,77 +120,85 @@ class Floor:
         return f'ResourceAssignment {{"job_resource": "{self.url(name)}"}}'
 
     def lines(self, until: str = "", within_s: float = 0.0) -> list[str]:
-        """What it wrote until now, or up to a line."""
+        """What it wrote until now, or up to a line that has these words."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + within_s
-        while until.encode() not in self._rest.splitlines() or not until:
+        found: list[str] = []
+        while not until or not any(until in line for line in found):
             if not select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 break
             if not (more := os.read(self.process.stdout.fileno(), 65536)):
                 break
-            self._rest += more
-        found, self._rest = self._rest.decode().splitlines(), b""
-        self._released -= found.count(HOLDING)
-        found = [line for line in found if line != HOLDING]
-        assert not until or until in found, f"no line {until!r} but {found}"
+            *whole, self._rest = (self._rest + more).split(b"\n")
+            found += [line.decode() for line in whole]
+        assert not until or any(until in line for line in found), f"no line with {until!r} but {found}"
         return found
 
     def called(self, service: str) -> None:
         """Wait until a service is called."""
-        found = ""
-        deadline = time.monotonic() + WAIT_S
-        while f'"call": "{service}"' not in found:
-            assert time.monotonic() < deadline, f"{service} is not called: {found}"
-            found += "".join(self.lines(within_s=0.1))
+        self.lines(f'"call": "{service}"', WAIT_S)
 
-    def release(self) -> None:
-        """Let the services end that wait for it."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"\n")
-        self.process.stdin.flush()
-        self._released += 1
+    def turn(self, name: str, knob: str, value: Any) -> None:
+        """Turn a knob of a machine."""
+        self._loop.run(self._turn(name, knob, value))
 
-    def settle(self) -> None:
-        """Wait until it holds again what was released; what it wrote until then is forgotten."""
-        deadline = time.monotonic() + WAIT_S
-        while self._released:
-            assert time.monotonic() < deadline, "it does not hold again"
-            self.lines(within_s=0.05)
-        self.lines()
+    def release(self, name: str) -> None:
+        """Let the services of a machine end that are held. Does not wait, so that a running order may ask for it."""
+        self._loop.start(self._turn(name, "Hold", False))
+
+    @contextlib.contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Let no service of a machine end until it is released."""
+        self.turn(name, "Hold", True)
+        try:
+            yield
+        finally:
+            self.turn(name, "Hold", False)
 
     def seen(self, name: str) -> tuple[int, int | None]:
-        """How many wait at a resource, and its state."""
-
-        async def look() -> tuple[int, int | None]:
-            endpoint = UaEndpoint(self.url(name))
-            await endpoint.open()
-            try:
-                seen = await endpoint.look()
-                return len(seen.queue), seen.state
-            finally:
-                await endpoint.close()
-
-        return asyncio.run(look())
+        """How many wait at a machine, and its state."""
+        return self._loop.run(self._seen(name))
 
     def reset(self, name: str) -> None:
         """What an operator does who has looked at the machine."""
-
-        async def write() -> None:
-            endpoint = UaEndpoint(self.url(name))
-            await endpoint.open()
-            try:
-                await endpoint.set_state(4)
-            finally:
-                await endpoint.close()
-
-        asyncio.run(write())
+        self._loop.run(self._reset(name))
 
     def end(self) -> None:
+        self._loop.run(self._leave())
+        self._loop.end()
         self.process.terminate()
         self.process.wait(WAIT_S)
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    async def _client(self, name: str) -> Client:
+        if name not in self._clients:
+            client = self._clients[name] = Client(self.url(name), timeout=WAIT_S, watchdog_intervall=WAIT_S)
+            await client.connect()
+        return self._clients[name]
+
+    async def _turn(self, name: str, knob: str, value: Any) -> None:
+        node = (await self._client(name)).get_node(f"ns=5;s={knob}")
+        await node.write_value(value)
+
+    async def _part(self, name: str, *path: str) -> Any:
+        objects = (await self._client(name)).nodes.objects
+        module = f"4:{name[0].upper()}{name[1:]}Module"
+        return await objects.get_child([module, *(f"2:{one}" for one in path)])
+
+    async def _seen(self, name: str) -> tuple[int, int | None]:
+        queue = await (await self._part(name, "Queue", "ServiceQueue", "queue_variable")).read_value()
+        state = await (await self._part(name, "State", "AssetState")).read_value()
+        return len(queue) if isinstance(queue, list) else 0, state
+
+    async def _reset(self, name: str) -> None:
+        node = await self._part(name, "State", "AssetState")
+        await node.write_value(ua.DataValue(ua.Variant(4, ua.VariantType.Int32)))
+
+    async def _leave(self) -> None:
+        for client in self._clients.values():
+            with contextlib.suppress(OSError, TimeoutError, ua.UaError):  # its machine may have crashed
+                await client.disconnect()
 
 
 class Tunnel:
@@ -168,29 +206,23 @@ class Tunnel:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._loop = asyncio.new_event_loop()
         self._writers: list[asyncio.StreamWriter] = []
-        self._thread = threading.Thread(target=self._loop.run_forever)
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        start = asyncio.start_server(self._join, "127.0.0.1", 0)
-        self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result(WAIT_S)
+        self._loop = Loop()
+        self._server = self._loop.run(asyncio.start_server(self._join, "127.0.0.1", 0))
         self.url = f"opc.tcp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._server.close)
+        self._loop.loop.call_soon_threadsafe(self._server.close)
         self.cut()
-        stop = asyncio.run_coroutine_threadsafe(self._ended(), self._loop)
-        stop.result(WAIT_S)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(WAIT_S)
-        self._loop.close()
+        self._loop.run(self._ended())
+        self._loop.end()
 
     def cut(self) -> None:
         """Drop all connections."""
-        self._loop.call_soon_threadsafe(self._drop)
+        self._loop.loop.call_soon_threadsafe(self._drop)
 
     def _drop(self) -> None:
         for writer in self._writers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -86,6 +86,7 @@ End
 """
 ARGUMENT = Argument("lot", "Lot", False, "lot")
 COUNT = Argument("count", "number", False, "Double")
+GONE = "the task is gone"
 IN_TURN = ["ExecutionInProgess", "ExecutionCompleted", "ReadyForExecution"]
 
 
@@ -120,8 +121,7 @@ class Observer:
         self._seen: set[str] = set()
 
     def datachange_notification(self, node: Node, value: str | None, _data: Any) -> None:
-        if value is not None:  # None: the task is gone
-            self.states.setdefault(self._names[node.nodeid], []).append(value)
+        self.states.setdefault(self._names[node.nodeid], []).append(value or GONE)
 
     async def start(self) -> None:
         await self.client.load_data_type_definitions()
@@ -198,6 +198,11 @@ async def shown(observer: Observer, condition: Callable[[dict[str, Any]], bool])
     return tree
 
 
+def both_run(tree: dict[str, Any]) -> bool:
+    root = tree.get("productionTask", {})
+    return all(root.get(task, {}).get("StateVariable") == IN_TURN[0] for task in ("left", "right"))
+
+
 async def check_types(observer: Observer) -> None:
     """The structs of the order are types of the server, in whatever order they were defined."""
     structures = observer.client.nodes.base_structure_type
@@ -211,7 +216,7 @@ async def check_types(observer: Observer) -> None:
     assert names["Lot"].BrowseName.NamespaceIndex == 2
 
 
-async def observed(see: Callable[[Floor, Observer], Awaitable[None]]) -> OrderEnded:
+async def observed(see: Callable[[Floor, Observer], Coroutine[Any, Any, None]]) -> OrderEnded:
     """Run the order; see it while it runs."""
     url, floor = f"opc.tcp://127.0.0.1:{free_ports(1)}", Floor()
     text = TEXT + "".join(TASK.format(name=name) for name in ("left", "right"))
@@ -222,12 +227,12 @@ async def observed(see: Callable[[Floor, Observer], Awaitable[None]]) -> OrderEn
         observer = Observer(client)
         await observer.start()
         reading = asyncio.create_task(observer.keep_reading())
-        await see(floor, observer)
+        seeing = asyncio.create_task(see(floor, observer))
+        await asyncio.wait({reading, seeing, running}, return_when=asyncio.FIRST_COMPLETED)
+        for one in (reading, running):
+            assert not one.done(), one.exception()
         reading.cancel()
-        await asyncio.wait({reading})
-        if not reading.cancelled():
-            reading.result()
-        assert observer.read > 0
+        await seeing
     await floor.cut("right", 2)  # the server ends with the order: nobody looks at it any more
     return await running
 
@@ -235,12 +240,11 @@ async def observed(see: Callable[[Floor, Observer], Awaitable[None]]) -> OrderEn
 def test_a_stock_client_sees_tasks_states_and_values() -> None:
     async def see(floor: Floor, observer: Observer) -> None:
         await check_types(observer)
-        tree = await observer.tree()
+        tree = await shown(observer, both_run)
         assert list(tree) == ["productionTask"]
         root = tree["productionTask"]
         assert (root["StateVariable"], root["CurrentExecution"]) == ("Initial", "None")
         for task in ("left", "right"):
-            assert root[task]["StateVariable"] == "ExecutionInProgess"
             assert root[task]["lot"] == LOT
             await observer.follow(task)
         await floor.cut("right", 1)
@@ -251,9 +255,9 @@ def test_a_stock_client_sees_tasks_states_and_values() -> None:
         for number in (1, 2):
             await floor.cut("left", number)
         tree = await shown(observer, lambda tree: "left" not in tree["productionTask"])
-        assert "lot" not in tree["productionTask"]  # what a branch gives comes when all have ended
-        await until(lambda: observer.states.get("left", [])[-1:] == ["ReadyForExecution"])
-        assert observer.states["left"] == IN_TURN * 2
+        assert len(tree["productionTask"]["lot"]["parts"]) == 4  # what it gives is the caller's now
+        await until(lambda: observer.states.get("left", [])[-1:] == [GONE])
+        assert observer.states["left"] == [*IN_TURN, *IN_TURN, GONE]
         assert observer.states["right"] == [*IN_TURN, "ExecutionInProgess"]
 
     end = asyncio.run(observed(see))

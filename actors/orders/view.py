@@ -16,6 +16,7 @@ from asyncua.common.node import Node
 from asyncua.server.server import Server
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.status_codes import StatusCodes
 
 from tagwerk.actors.orders.logic.pfdl import Program
 from tagwerk.actors.orders.logic.pfdl.model import Type
@@ -208,7 +209,7 @@ class View:
         space = self._server.iserver.aspace
         value = space[node.nodeid].attributes.get(AttributeIds.Value)
         if value is not None and value.datachange_callbacks:
-            gone = ua.DataValue(StatusCode=ua.StatusCode(ua.UInt32(ua.StatusCodes.BadNodeIdUnknown)))
+            gone = ua.DataValue(StatusCode=ua.StatusCode(ua.UInt32(StatusCodes.BadNodeIdUnknown)))
             await node.write_attribute(AttributeIds.Value, gone)
             for handle in list(value.datachange_callbacks):
                 space.delete_datachange_callback(handle)

@@ -9,8 +9,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from asyncua import Node, ua
+from asyncua import ua
 from asyncua.client.client import Client
+from asyncua.common.node import Node
+from asyncua.ua.uaerrors import BadNodeIdUnknown
 from workshop_rig import WAIT_S, free_ports
 
 from tagwerk.actors.orders.engine import Engine
@@ -120,8 +122,8 @@ class Observer:
         self.read = 0
         self._seen: set[str] = set()
 
-    def datachange_notification(self, node: Node, value: str | None, _data: Any) -> None:
-        self.states.setdefault(self._names[node.nodeid], []).append(value or GONE)
+    def datachange_notification(self, node: Node, val: str | None, data: Any) -> None:
+        self.states.setdefault(self._names[node.nodeid], []).append(val or GONE)  # None: a bad status
 
     async def start(self) -> None:
         await self.client.load_data_type_definitions()
@@ -137,6 +139,7 @@ class Observer:
     async def follow(self, task: str) -> None:
         """Hear of each state of a task from now on."""
         node = await self._find(self.root, task)
+        assert node is not None
         state = await node.get_child("2:StateVariable")
         self._names[state.nodeid] = task
         await self._subscription.subscribe_data_change(state)
@@ -147,7 +150,7 @@ class Observer:
             await self.tree()
             self.read += 1
 
-    async def _find(self, parent: Node, task: str) -> Node:
+    async def _find(self, parent: Node, task: str) -> Node | None:
         for node in await parent.get_children():
             if (await node.read_node_class()) != ua.NodeClass.Object:
                 continue
@@ -155,7 +158,7 @@ class Observer:
                 return node
             if (found := await self._find(node, task)) is not None:
                 return found
-        return None  # type: ignore[return-value]
+        return None
 
     async def _below(self, parent: Node) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -168,7 +171,7 @@ class Observer:
                     found[inside.get("TaskName", "")] = inside
                 else:
                     found[one.BrowseName.Name] = plain(await node.read_value())
-            except ua.uaerrors.BadNodeIdUnknown:
+            except BadNodeIdUnknown:
                 continue  # its task has ended meanwhile
         return found
 
@@ -208,6 +211,7 @@ async def check_types(observer: Observer) -> None:
     structures = observer.client.nodes.base_structure_type
     names = {one.BrowseName.Name: one for one in await structures.get_children_descriptions()}
     definition = await observer.client.get_node(names["Lot"].NodeId).read_data_type_definition()
+    assert isinstance(definition, ua.StructureDefinition)
     part, text, number, truth = names["Part"].NodeId, *(ua.NodeId(ua.Int32(of)) for of in (12, 11, 1))
     assert [(one.Name, one.DataType, one.ValueRank) for one in definition.Fields] == [
         ("parts", part, 1), ("main", part, -1), ("rgb", number, 1), ("words", text, 1), ("flags", truth, 1),

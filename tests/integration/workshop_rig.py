@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from asyncua import ua
 from asyncua.client.client import Client
+from asyncua.ua.uaerrors import UaError
 
 from tagwerk.actors.orders.engine import Engine, Told
 from tagwerk.actors.orders.logic.engine_keys import read_keys
@@ -111,7 +112,7 @@ class Workshop:
         self._loop = Loop()
         self._clients: dict[str, Client] = {}
         self.registry = self.agent = f"opc.tcp://127.0.0.1:{first}"
-        self.ports = dict(zip(MACHINES, range(first + 1, first + 1 + len(MACHINES)), strict=True))
+        self.ports: dict[str, int] = dict(zip(MACHINES, range(first + 1, first + 1 + len(MACHINES)), strict=True))
 
     def url(self, name: str) -> str:
         return f"opc.tcp://127.0.0.1:{self.ports[name]}"
@@ -147,7 +148,7 @@ class Workshop:
         self._loop.start(self._turn(name, "Hold", False))
 
     @contextlib.contextmanager
-    def held(self, name: str) -> Iterator[None]:
+    def held(self, name: str) -> Generator[None]:
         """Let no service of a machine end until it is released."""
         self.turn(name, "Hold", True)
         try:
@@ -197,7 +198,7 @@ class Workshop:
 
     async def _leave(self) -> None:
         for client in self._clients.values():
-            with contextlib.suppress(OSError, TimeoutError, ua.UaError):  # its machine may have crashed
+            with contextlib.suppress(OSError, TimeoutError, UaError):  # its machine may have crashed
                 await client.disconnect()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,10 @@ from pathlib import Path
 import pytest
 import workshop_rig
 from workshop_rig import (
+    MACHINES,
     ORDER,
+    QUICK,
+    ROOT,
     START_S,
     STRUCTS,
     WAIT_S,
@@ -28,8 +32,10 @@ from workshop_rig import (
     task,
 )
 
-from tagwerk.actors.orders.engine import Progress, Told
+from tagwerk.actors.orders.engine import Engine, Progress, Told
 from tagwerk.actors.orders.logic.calls import Phase
+from tagwerk.actors.orders.logic.engine_keys import read_keys
+from tagwerk.actors.orders.logic.pfdl import read
 from tagwerk.actors.orders.logic.pfdl.talk import OrderState
 from tagwerk.actors.orders.session import quiet_asyncua
 from tagwerk.runtime.cli.app import run as cli
@@ -156,6 +162,16 @@ def test_resources_are_assigned(workshop: Workshop) -> None:
     assert called_at(told) == [f"opc.tcp://localhost:{workshop.ports[name]}" for name in used]
     end = run(task(call("Milling", a_order(), 'Milling_Capabilities {"diameter": 800}')), registry)
     assert "knows no resource for Milling with diameter = 800.0" in end.reason
+
+
+@pytest.mark.parametrize("name", ["part", "lamp", "drying", "polishing", "assigned"])
+def test_the_orders_of_the_workshop_run_there(workshop: Workshop, name: str) -> None:
+    text = (ROOT / f"examples/workshop/orders/{name}.pfdl").read_text()
+    text = re.sub(r"127\.0\.0\.1:484(\d)", lambda found: f"127.0.0.1:{workshop.first + int(found[1])}", text)
+    keys = read_keys([f"device_registry_url={workshop.registry}"])
+    end = asyncio.run(Engine(read(text), "", text, keys, lambda _: None, patience=QUICK).run())
+    assert end.state is OrderState.FINISHED, end.reason
+    assert all(workshop.seen(machine) == (0, 4) for machine in MACHINES)
 
 
 def test_an_event_after_a_lost_session_still_counts(workshop: Workshop) -> None:

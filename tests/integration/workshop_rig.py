@@ -105,7 +105,7 @@ class Workshop:
     """A running workshop. Its machines are looked at, and their knobs turned, by plain clients."""
 
     def __init__(self) -> None:
-        first = free_ports(1 + len(MACHINES))
+        first = self.first = free_ports(1 + len(MACHINES))
         command = [sys.executable, str(ROOT / "examples/workshop/workshop.py"), str(first), "--old", "--delay", "0.02"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
         self._rest = b""

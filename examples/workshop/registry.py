@@ -75,6 +75,9 @@ class Source:
         for one in self.queues:
             await one.write_value(ua.Variant(value, ua.VariantType.ExtensionObject))
 
+    def status_change_notification(self, _status: Any) -> None:
+        """Do nothing: called by asyncua when a resource has gone. What was mirrored last stays until it is back."""
+
 
 @dataclass
 class Agent:

@@ -3,7 +3,7 @@
 import asyncio
 
 from asyncua import Node, ua
-from model import DEMO, Fields, Model, new_server
+from model import DEMO, Fields, Model, new_server, quiet
 
 URL = "opc.tcp://127.0.0.1:4848"
 MODULE = "urn:example:saw"
@@ -54,6 +54,7 @@ async def cut(_parent: ua.NodeId, board: ua.Variant) -> list[ua.Variant]:
 
 async def main() -> None:
     """Build the module and listen."""
+    quiet()
     server = await new_server(URL, "saw")
     model = Model(server, MODULE)
     await model.build()

@@ -29,7 +29,7 @@ from model import quiet, standard_nodes
 
 FORK = multiprocessing.get_context("fork")
 START_S = 120.0
-BACK_AFTER_S = 1.0
+BACK_AFTER_S = 0.5
 OLD = "oldMilling"
 OLD_QUEUE_PERIOD_S = 0.2
 

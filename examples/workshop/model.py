@@ -88,7 +88,8 @@ def patient(url: str) -> Client:
 def quiet() -> None:
     """Let asyncua tell what is wrong, and not that security is switched off, or that a client has gone."""
     logging.getLogger("asyncua").setLevel(logging.ERROR)
-    logging.getLogger("asyncua.client").setLevel(logging.CRITICAL)
+    for name in ("asyncua.client", "asyncua.server.server"):  # these raise what they log
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @functools.cache

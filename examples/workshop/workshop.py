@@ -79,7 +79,11 @@ def process_of(serve: Serve, ready: Event, lifeline: tuple[int, int]) -> BasePro
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.close(lifeline[1])
         threading.Thread(target=_end_with, args=(lifeline[0],), daemon=True).start()
-        asyncio.run(serve(ready))
+        try:
+            asyncio.run(serve(ready))
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
 
     process = FORK.Process(target=work, daemon=True)
     process.start()
@@ -97,7 +101,7 @@ def wait_for(ready: Event, process: BaseProcess, name: str) -> None:
         if ready.wait(0.1):
             return
         if not process.is_alive():
-            sys.exit(f"{name} has ended at its start; what it wrote above says why")
+            sys.exit(f"{name} cannot start, see above")
     sys.exit(f"{name} is not ready after {START_S:g} s")
 
 

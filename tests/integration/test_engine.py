@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import workshop_rig
 from workshop_rig import (
-    MACHINES,
     ORDER,
     QUICK,
     ROOT,
@@ -69,8 +68,7 @@ def test_one_file_from_the_command_line(workshop: Workshop, tmp_path: Path, capf
         {"call": "Milling", "at": "oldMilling", "inputs": {"order": ORDER}},
         {"call": "Inspect", "at": "mounting", "inputs": {"order": ORDER}},
     ]
-    assert workshop.seen("oldMilling") == (0, 4)
-    assert workshop.seen("mounting") == (0, 4)
+    workshop.settled()
 
 
 def test_what_is_wrong_before_anything_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,7 +169,7 @@ def test_the_orders_of_the_workshop_run_there(workshop: Workshop, name: str) -> 
     keys = read_keys([f"device_registry_url={workshop.registry}"])
     end = asyncio.run(Engine(read(text), "", text, keys, lambda _: None, patience=QUICK).run())
     assert end.state is OrderState.FINISHED, end.reason
-    assert all(workshop.seen(machine) == (0, 4) for machine in MACHINES)
+    workshop.settled()
 
 
 def test_an_event_after_a_lost_session_still_counts(workshop: Workshop) -> None:

@@ -160,6 +160,13 @@ class Workshop:
         """How many wait at a machine, and its state."""
         return self._loop.run(self._seen(name))
 
+    def settled(self) -> None:
+        """Wait until nobody stands at any machine: an old one works its queue now and then only."""
+        deadline = time.monotonic() + WAIT_S
+        while any(self.seen(name) != (0, 4) for name in MACHINES):
+            assert time.monotonic() < deadline, {name: self.seen(name) for name in MACHINES}
+            time.sleep(0.02)
+
     def reset(self, name: str) -> None:
         """What an operator does who has looked at the machine."""
         self._loop.run(self._reset(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import uuid
@@ -45,6 +46,7 @@ from tagwerk.protocols.errors import Refused, RefusedCode
 
 EVENTS_LIMIT: Final = 100_000
 VIEW_LIMIT: Final = 100_000
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,7 @@ class Engine:
             await asyncio.gather(*(one.close() for one in self._resources.values()))
             await self._assigner.close()
             await self._dashboard.close()
-            if self._view is not None:
-                await self._view.stop()
+            await self._end_view()
 
     async def _to_its_end(self, group: asyncio.TaskGroup) -> OrderEnded:
         state, commands = self._interpreter.start(self._order_id)
@@ -233,14 +234,27 @@ class Engine:
             return  # whoever needs it will say so
 
     async def _keep_showing(self) -> None:
-        """Bring the view after the run, which does not wait for it."""
+        """Bring the view after the run, which does not wait for it. Whatever goes wrong there, the order goes on."""
         while (one := await self._shown.get()) is not None:
             if self._view is None:
                 continue
-            if isinstance(one, tuple):
-                await self._view.state(*one)
-            else:
-                await self._view.take(one)
+            try:
+                if isinstance(one, tuple):
+                    await self._view.state(*one)
+                else:
+                    await self._view.take(one)
+            except Exception as error:
+                _log.warning("the engine's OPC UA server is closed, the order goes on: it fails with %r", error)
+                await self._end_view()
+
+    async def _end_view(self) -> None:
+        view, self._view = self._view, None
+        if view is None:
+            return
+        try:
+            await view.stop()
+        except Exception as error:
+            _log.warning("the engine's OPC UA server did not end well: %r", error)
 
 
 def failed(end: OrderEnded) -> bool:

@@ -1,9 +1,9 @@
-"""The brewhouse's phases as services of orders: three OPC UA resource servers that drive the plant's machines.
+"""A phase of the brewhouse as a service of orders: an OPC UA resource server that drives the plant's machines.
 
-    python phases.py 4841
+    python phases.py mash 4841
 
-Beside the plant, as one of its external programs (`batch.toml`). Resource `mash` runs the machine `mash` and stands for
-the brewer who confirms its rests, `kettle` boils the wort, `cellar` takes it to the temperature of its
+Beside the plant, as its external programs (`batch.toml`), one for each of the three. `mash` runs the machine `mash` and
+stands for the brewer who confirms its rests, `kettle` boils the wort, `cellar` takes it to the temperature of its
 yeast. A phase that is called while it is under way goes on with it.
 """
 
@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "shopfloor"))
-from resource_server import Resource, Service
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workshop"))
+from knobs import Knobs
+from machine import Machine, serve
+from machines import Service
 
 import tagwerk
 from tagwerk.protocols.machines import GetMachine, MachineState, SendEvent, SetParameter
@@ -127,24 +129,24 @@ def pitch(plant: tagwerk.Plant, inputs: Mapping[str, Any]) -> float:
     return number(plant, tag)
 
 
-async def main() -> None:
-    """Serve all three until ended."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("port", type=int, help="of the mash; kettle and cellar have the next two")
+WORT, YEAST = (("wort_degc", "Double"),), (("beer_degc", "Double"),)
+UNITS: Final = {
+    "mash": PhaseService("Mash", (("rests", "Double[]"),), (("mash_degc", "Double"),), tells_uuid=True, phase=mash),
+    "kettle": PhaseService("Boil", (("minutes", "Double"),), WORT, tells_uuid=True, phase=boil),
+    "cellar": PhaseService("Pitch", (("degc", "Double"),), YEAST, tells_uuid=True, phase=pitch),
+}
+
+
+def main() -> None:
+    """Serve one of them until ended."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("unit", choices=tuple(UNITS))
+    parser.add_argument("port", type=int)
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    logging.getLogger("asyncua").setLevel(logging.CRITICAL)
-    wort, yeast = (("wort_degc", "Double"),), (("beer_degc", "Double"),)
-    phases = (
-        ("Mash", (("rests", "Double[]"),), (("mash_degc", "Double"),), mash),
-        ("Boil", (("minutes", "Double"),), wort, boil),
-        ("Pitch", (("degc", "Double"),), yeast, pitch),
-    )
-    for place, (name, inputs, outputs, phase) in enumerate(phases):
-        service = PhaseService(name, inputs=inputs, outputs=outputs, phase=phase, tells_uuid=True)
-        await Resource(given.port + place, [service], f"{name}Unit").start()
-    await asyncio.Event().wait()
+    machine = Machine(given.unit, given.port, [UNITS[given.unit]], {}, Knobs(delay_s=0.0))
+    asyncio.run(serve(machine, ""))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -103,7 +103,7 @@ def _row(path: Path, finding: Any) -> dict[str, Any]:
 
 @order.command(
     epilog=examples(
-        "tagwerk order check examples/orders/stand.pfdl",
+        "tagwerk order check examples/workshop/orders/lamp.pfdl",
         "tagwerk order check order.pfdl --json",
     )
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from brewery import Brewery, wait_for
-from shopfloor_rig import START_S, STRUCTS, Floor, a_order, call, indented, task
+from workshop_rig import START_S, STRUCTS, Workshop, a_order, call, indented, task
 
 from tagwerk.actors.orders.session import quiet_asyncua
 from tagwerk.actors.orders.ua_endpoint import UaEndpoint
@@ -37,30 +37,32 @@ from tagwerk.runtime.cli.app import run as cli
 pytestmark = pytest.mark.slow
 KILLS = ("order/0", "resource/milling", "assigner/0", "resource/old", "order/0", "resource/milling")
 LIMIT_S = 40.0
+QUICK = "linger_s = 0.5\ngap_s = 0.5\nstuck_after_s = 1.0\n"
 
 
 @pytest.fixture(scope="module")
-def floor() -> Iterator[Floor]:
+def workshop() -> Iterator[Workshop]:
     quiet_asyncua()
-    floor = Floor()
+    workshop = Workshop()
     try:
-        yield floor  # it becomes ready while the plant comes up
+        yield workshop  # it becomes ready while the plant comes up
     finally:
-        floor.end()
+        workshop.end()
 
 
 @pytest.fixture(scope="module")
-def shop(floor: Floor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brewery]:
+def shop(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brewery]:
     folder = tmp_path_factory.mktemp("shop")
     path = folder / "plant.toml"
     path.write_text(
-        f'[resource.milling]\nurl = "{floor.url("milling")}"\nlinger_s = 0.5\ngap_s = 0.5\nstuck_after_s = 1.0\n'
-        f'[resource.old]\nurl = "{floor.url("old")}"\n'
+        f'[resource.milling]\nurl = "{workshop.url("milling")}"\n{QUICK}'
+        f'[resource.old]\nurl = "{workshop.url("oldMilling")}"\n{QUICK}'
+        f'[resource.mounting]\nurl = "{workshop.url("mounting")}"\n{QUICK}'
         '[node.main]\nrestarts = 100\n'
     )  # fmt: skip
     running = Brewery.bring_up(folder, path)
     try:
-        floor.lines("ready", START_S)
+        workshop.lines("ready", START_S)
         wait_for_resources(running)
         yield running
     finally:
@@ -69,7 +71,7 @@ def shop(floor: Floor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bre
 
 def wait_for_resources(shop: Brewery) -> None:
     with shop.attach() as plant:
-        for name in ("milling", "old"):
+        for name in ("milling", "old", "mounting"):
             tag = f"resource.{name}.connected"
             wait_for(tag, lambda tag=tag: plant.read(tag).value, LIMIT_S)  # type: ignore[misc]
 
@@ -108,18 +110,19 @@ def desk(shop: Brewery, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> De
     return Desk(shop, tmp_path, capfd)
 
 
-def executed(floor: Floor, service: str) -> int:
-    return sum(json.loads(line)["call"] == service for line in floor.lines(within_s=0.2) if line.startswith("{"))
+def executed(workshop: Workshop, service: str) -> int:
+    return sum(json.loads(line)["call"] == service for line in workshop.lines(within_s=0.2) if line.startswith("{"))
 
 
-def test_an_order_is_made_by_the_resources_of_the_plant(desk: Desk, floor: Floor) -> None:
-    text = "    In\n        order: SWAP_Order\n" + call("GetPartsFromWarehouse", "order") + call("Gluing", "order")
+def test_an_order_is_made_by_the_resources_of_the_plant(desk: Desk, workshop: Workshop) -> None:
+    mill = call("Milling", workshop.at("oldMilling"), "order")
+    text = "    In\n        order: SWAP_Order\n" + call("Mounting", "order") + mill
     given = json.dumps({**json.loads(a_order().removeprefix("SWAP_Order ")), "order_id": 7})
     order_id = desk.start(f"Task productionTask\n{text}End\n", f"order={given}", "--reason", "a stand", name="Stand 1")
     assert order_id.startswith("stand_1_")
     row = desk.ends(order_id)
     assert [(one["service"], one["resource"]) for one in row["services"]] == [
-        ("GetPartsFromWarehouse", "resource/milling"), ("Gluing", "resource/old"),
+        ("Mounting", "resource/mounting"), ("Milling", "resource/old"),
     ]  # fmt: skip
     assert row["variables"]["order"]["order_id"] == 7
     assert "shortest line" in row["services"][0]["why"]
@@ -129,12 +132,12 @@ def test_an_order_is_made_by_the_resources_of_the_plant(desk: Desk, floor: Floor
     picture = desk._folder / "report.svg"
     report = desk.says("order", "report", order_id, "--svg", str(picture))
     assert report["finished"] == 2
-    assert "GetPartsFromWarehouse @ milling" in picture.read_text()
+    assert "Mounting @ mounting" in picture.read_text()
     events = wait_for("the end in the log of events", lambda: [
         one for one in desk.says("events") if one["target"] == f"order/{order_id}" and one["after"] == "FINISHED"
     ])  # fmt: skip
     assert events[0]["kind"] == "order.state"
-    assert desk.says("read", "resource.milling.connected")[0]["value"] is True
+    assert desk.says("read", "resource.mounting.connected")[0]["value"] is True
 
 
 def test_what_is_wrong_is_told_before_anything_begins(desk: Desk) -> None:
@@ -154,14 +157,14 @@ def test_what_is_wrong_is_told_before_anything_begins(desk: Desk) -> None:
     assert "is no [resource] of the plant file" in desk.ends(order_id, "FAILED")["reason"]
 
 
-def test_killed_again_and_again_orders_go_on_and_nothing_is_done_twice(desk: Desk, floor: Floor) -> None:
-    floor.settle()
+def test_killed_again_and_again_orders_go_on_and_nothing_is_done_twice(desk: Desk, workshop: Workshop) -> None:
+    workshop.lines()
     count, orders = 3, 4
-    counted = call("Count", "c.count", out="count: number") + "    Loop While count > 0\n"
-    again = indented(call("Count", "count", out="count: number"))
-    text = task(call("countdown", f'Counter {{"count": {count}}}', out=""))
-    text += f"Task countdown\n    In\n        c: Counter\n{counted}{again}End\n"
-    ids = [desk.start(text, "--priority", str(number), name="count") for number in range(orders)]
+    first = call("Polish", "s.roughness", out="roughness: number") + "    Loop While roughness > 0\n"
+    again = indented(call("Polish", "roughness", out="roughness: number"))
+    text = task(call("polish", f'Surface {{"roughness": {count}}}', out=""))
+    text += f"Task polish\n    In\n        s: Surface\n{first}{again}End\n"
+    ids = [desk.start(text, "--priority", str(number), name="polish") for number in range(orders)]
     for name in KILLS:
         before = desk.shop.kill(name)
         wait_for(f"{name} again", lambda name=name, before=before: desk.shop.reborn(name, before))  # type: ignore[misc]
@@ -173,75 +176,74 @@ def test_killed_again_and_again_orders_go_on_and_nothing_is_done_twice(desk: Des
             for service in row["services"]:
                 if service["state"] == "UNKNOWN":
                     left = service["inputs"][0]["value"] - 1
-                    desk.says("order", "resolve", one, str(service["number"]), "done", f"count={left}")
+                    desk.says("order", "resolve", one, str(service["number"]), "done", f"roughness={left}")
         return all(desk.row(one)["state"] == "FINISHED" for one in ids)
 
     wait_for("all orders to finish", settled, LIMIT_S)
-    assert executed(floor, "Count") <= orders * count  # one that was in doubt may never have been called
+    assert executed(workshop, "Polish") <= orders * count  # one that was in doubt may never have been called
     services = [one for order_id in ids for one in desk.row(order_id)["services"]]
     assert len(services) == len({one["uuid"] for one in services}) == orders * count
-    wait_for("the resource to be free", lambda: floor.seen("milling") == (0, 4))
+    workshop.settled()
 
 
-def test_a_service_in_doubt_waits_for_somebody(desk: Desk, floor: Floor) -> None:
-    floor.settle()
-    order_id = desk.start(task(call("HeldSync", a_order())))
-    floor.called("HeldSync")
-    before = desk.shop.kill("resource/milling")
-    wait_for("resource/milling again", lambda: desk.shop.reborn("resource/milling", before))
-    row = desk.ends(order_id, "UNKNOWN")
-    assert "the session was lost while HeldSync was executed" in row["services"][0]["reason"]
-    assert floor.seen("milling") == (1, 5)  # nobody else is sent to a machine that may still move
-    wait_for("the alarm", lambda: [
-        one for one in desk.says("alarms") if one["name"] == "order.in_doubt" and one["active"]
-    ])  # fmt: skip
-    assert "resolve that first" in desk.says("order", "cancel", order_id, code=1)["error"]["message"]
-    assert "say what it gave" in desk.says("order", "resolve", order_id, "1", "done", code=1)["error"]["message"]
-    floor.release()
-    desk.says("order", "resolve", order_id, "HeldSync", "retry", "--reason", "it had not begun")
-    floor.called("HeldSync")
-    floor.release()
+def test_a_service_in_doubt_waits_for_somebody(desk: Desk, workshop: Workshop) -> None:
+    with workshop.held("mounting"):
+        order_id = desk.start(task(call("Inspect", a_order(), out="found: Inspection")))
+        workshop.called("Inspect")
+        before = desk.shop.kill("resource/mounting")
+        wait_for("resource/mounting again", lambda: desk.shop.reborn("resource/mounting", before))
+        row = desk.ends(order_id, "UNKNOWN")
+        assert "the session was lost while Inspect was executed" in row["services"][0]["reason"]
+        assert workshop.seen("mounting") == (1, 5)  # nobody else is sent to a machine that may still move
+        wait_for("the alarm", lambda: [
+            one for one in desk.says("alarms") if one["name"] == "order.in_doubt" and one["active"]
+        ])  # fmt: skip
+        assert "resolve that first" in desk.says("order", "cancel", order_id, code=1)["error"]["message"]
+        assert "say what it gave" in desk.says("order", "resolve", order_id, "1", "done", code=1)["error"]["message"]
+    desk.says("order", "resolve", order_id, "Inspect", "retry", "--reason", "it had not begun")
+    workshop.called("Inspect")
     row = desk.ends(order_id)
     assert [one["state"] for one in row["services"]] == ["FAILED", "FINISHED"]
-    wait_for("the resource to be free", lambda: floor.seen("milling") == (0, 4))
+    wait_for("the resource to be free", lambda: workshop.seen("mounting") == (0, 4))
 
 
-def test_an_order_is_paused_resumed_cancelled_and_tried_again(desk: Desk, floor: Floor) -> None:
-    floor.settle()
-    order_id = desk.start(task(call("Held", a_order()), call("Count", 'Counter {"count": 1}', out="")))
-    floor.called("Held")
-    assert desk.says("order", "pause", order_id)["state"] == "PAUSED"
-    floor.release()
-    wait_for("Held to end", lambda: desk.row(order_id)["finished"] == 1)
+def test_an_order_is_paused_resumed_cancelled_and_tried_again(desk: Desk, workshop: Workshop) -> None:
+    workshop.lines()
+    with workshop.held("mounting"):
+        polish = call("Polish", 'Surface {"roughness": 1}', out="roughness: number")
+        order_id = desk.start(task(call("Mounting", a_order()), polish))
+        workshop.called("Mounting")
+        assert desk.says("order", "pause", order_id)["state"] == "PAUSED"
+    wait_for("Mounting to end", lambda: desk.row(order_id)["finished"] == 1)
     assert desk.row(order_id)["waiting"] == 1
     desk.says("order", "resume", order_id)
-    assert "Count wants `count`" in desk.ends(order_id, "FAILED")["reason"]
+    assert "Polish wants `roughness`" in desk.ends(order_id, "FAILED")["reason"]
     desk.says("order", "retry", order_id)
     assert desk.ends(order_id, "FAILED")["services"][-1]["number"] == 3
-    floor.settle()
-    order_id = desk.start(task(call("Held", a_order())))
-    floor.called("Held")
-    desk.says("order", "cancel", order_id, "--reason", "wrong part")
-    assert "wrong part" in desk.ends(order_id, "CANCELLED")["reason"]
-    floor.release()
-    wait_for("the resource to be free", lambda: floor.seen("milling") == (0, 4))
+    workshop.lines()
+    with workshop.held("mounting"):
+        order_id = desk.start(task(call("Mounting", a_order())))
+        workshop.called("Mounting")
+        desk.says("order", "cancel", order_id, "--reason", "wrong part")
+        assert "wrong part" in desk.ends(order_id, "CANCELLED")["reason"]
+    wait_for("the resource to be free", lambda: workshop.seen("mounting") == (0, 4))
     newest = desk.says("order", "list", "--limit", "1")[0]
     assert (newest["id"], newest["running"]) == (order_id, 0)
 
 
-def test_a_plain_list_of_services_is_a_dispatcher(shop: Brewery, floor: Floor) -> None:
+def test_a_plain_list_of_services_is_a_dispatcher(shop: Brewery, workshop: Workshop) -> None:
     with shop.attach() as plant:
         order_id = opened(plant)
-        given = (Given("count", "number", 3),)
+        given = (Given("roughness", "number", 3),)
         root = DispatchTask(order_id, "t", "main", "t", False, given)
         assert isinstance(plant.ask(CREW, root), Done)
-        wanted = DispatchService(order_id, "s-1", "Count", "t", given, (Asked("count", "number"),))
+        wanted = DispatchService(order_id, "s-1", "Polish", "t", given, (Asked("roughness", "number"),))
         for _ in range(2):  # a message that may not have come is sent again
             plant.ask(CREW, wanted)
         tokens = plant.query(CREW, GetTokens(order_id, 0, 20.0), Tokens, 30.0).tokens
-        assert [(one.service_uuid, one.outputs, one.failed) for one in tokens] == [("s-1", {"count": 2}, "")]
-        found = plant.query(CREW, ProvideParameter(order_id, "count", "t"), Provided)
-        assert found.value == Given("count", "number", 2)
+        assert [(one.service_uuid, one.outputs, one.failed) for one in tokens] == [("s-1", {"roughness": 2}, "")]
+        found = plant.query(CREW, ProvideParameter(order_id, "roughness", "t"), Provided)
+        assert found.value == Given("roughness", "number", 2)
         before = shop.kill("order/0")
         wait_for("order/0 again", lambda: shop.reborn("order/0", before))
         assert plant.query(CREW, GetTokens(order_id, 1, 0.0), Tokens).tokens == ()
@@ -257,14 +259,14 @@ def opened(plant: Plant) -> str:
     return found.id
 
 
-def test_a_resource_that_stands_still_is_told(desk: Desk, floor: Floor) -> None:
+def test_a_resource_that_stands_still_is_told(desk: Desk, workshop: Workshop) -> None:
     async def claim() -> None:
-        endpoint = UaEndpoint(floor.url("milling"))
+        endpoint = UaEndpoint(workshop.url("mounting"))
         await endpoint.open()
         await endpoint.set_state(5)
         await endpoint.close()
 
     asyncio.run(claim())
-    wait_for("it to be stuck", lambda: desk.says("read", "resource.milling.stuck")[0]["value"] is True)
-    floor.reset("milling")
-    wait_for("it to be free", lambda: desk.says("read", "resource.milling.stuck")[0]["value"] is False)
+    wait_for("it to be stuck", lambda: desk.says("read", "resource.mounting.stuck")[0]["value"] is True)
+    workshop.reset("mounting")
+    wait_for("it to be free", lambda: desk.says("read", "resource.mounting.stuck")[0]["value"] is False)

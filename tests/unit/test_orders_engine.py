@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from tagwerk.actors.orders import engine as engine_module
 from tagwerk.actors.orders.call import Patience
 from tagwerk.actors.orders.dashboard import Dashboard
 from tagwerk.actors.orders.engine import Engine, Progress, Told, failed
@@ -111,6 +114,39 @@ def test_branches_run_side_by_side_in_the_queue_of_one_resource() -> None:
 def test_a_dashboard_that_is_not_there_does_no_harm() -> None:
     end, _ = run(world(), cut(PART_1), keys=("dashboard_host_address=http://127.0.0.1:1",))
     assert not failed(end)
+
+
+def test_a_view_that_cannot_be_shown_is_dropped_and_the_order_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    acts: list[str] = []
+
+    class Broken:
+        def __init__(self, *_: object) -> None:
+            return
+
+        async def start(self) -> None:
+            acts.append("start")
+
+        async def take(self, command: object) -> None:
+            acts.append("take")
+            if len(acts) == 3:
+                raise LookupError(f"no node for {type(command).__name__}")
+
+        async def stop(self) -> None:
+            acts.append("stop")
+            raise RuntimeError("stopped twice")
+
+    monkeypatch.setattr(engine_module, "View", Broken)
+    resource, text = world(), program(cut(PART_1), cut())
+    engine = Engine(read(text), "opc.tcp://v:1", text, read_keys(()), lambda _: None, resource.endpoint, QUICK)
+    end = asyncio.run(engine.run())
+    assert not failed(end)
+    assert len(resource.calls) == 2
+    assert acts == ["start", "take", "take", "stop"]
+    first, second = (one.getMessage() for one in caplog.records)
+    assert "LookupError('no node for ServiceStarted')" in first
+    assert "stopped twice" in second
 
 
 def test_what_a_dashboard_is_told() -> None:

@@ -18,7 +18,7 @@ from tagwerk.actors.orders.logic.simulate import Simulation, simulate
 from tagwerk.protocols.errors import ConfigErrors
 from tagwerk.runtime.cli.app import run as cli
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples/orders").glob("*.pfdl"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples/workshop/orders").glob("*.pfdl"))
 ORDER = """# dialect: tagwerk 1
 Struct R
     n: number
@@ -208,7 +208,9 @@ def test_a_wrong_order_is_neither_drawn_nor_simulated(tmp_path: Path, capsys: py
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_examples_are_sound_and_finish(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli(["order", "simulate", str(path), "--json"]) == 0
+    answers = path.with_name(f"{path.stem}-answers.json")
+    given = ["--answers", str(answers)] if answers.exists() else []
+    assert cli(["order", "simulate", str(path), "--json", *given]) == 0
     assert json.loads(capsys.readouterr().out)["services"] > 0
     assert cli(["order", "graph", str(path), "--format", "dot"]) == 0
 

@@ -1,6 +1,6 @@
 """A dispatcher of another kind: a plain list of services, one after the other, run by the plant's resources.
 
-    python examples/orders/service_list.py Count Count --input count=3 --output count:number
+    python examples/workshop/service_list.py Polish Polish --input roughness=3 --output roughness:number
 
 The plant must be up, with resources that offer the services. The order is the plant's, so it is listed and logged like
 any other; what comes next says this script. Ended and started again with `--order ID` it goes on where it was.

@@ -1,7 +1,13 @@
-"""The address space of a SWAP-IT resource server, on asyncua: the common types, and one module with its queue."""
+"""The address space of a SWAP-IT resource server, on asyncua: the common types, and those of the workshop.
+
+A small model of our own with the browse names of the original, which is what clients look for.
+"""
 
 from __future__ import annotations
 
+import functools
+import gc
+import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,7 +15,9 @@ from typing import Any
 from asyncua import Node, ua
 from asyncua.client.client import Client
 from asyncua.common.manage_nodes import create_data_type, create_encoding
+from asyncua.server.address_space import AddressSpace, NodeManagementService
 from asyncua.server.server import Server
+from asyncua.server.standard_address_space.standard_address_space import fill_address_space
 
 COMMON = "http://common.swap.fraunhofer.de"
 DEMO = "http://swap.demo.scenario.fraunhofer.de"
@@ -59,19 +67,56 @@ DEMO_STRUCTS: Mapping[str, Fields] = {
         ("segments", "Light_Segment[]"),
         ("number_light_segments", "Double"),
     ),
+    "Colour": (("name", "String"), ("rgb", "Double[]")),
+    "Coat": (("wetness", "Double"),),
+    "Inspection": (("passed", "Boolean"), ("remarks", "String[]"), ("count", "Double")),
 }
 ENCODING = 1_000_000
 ANSWER_LIMIT_S = 30.0
 
 
 def number_of(name: str) -> int:
-    """Give the number of a node: the same name has the same one in all servers of a process, as asyncua needs it."""
+    """Give the number of a node: the same name has the same one in every server."""
     return 1_000 + zlib.crc32(name.encode()) % 900_000
 
 
 def patient(url: str) -> Client:
-    """Make a client that a busy machine does not lose: all servers of a shop floor may share one process."""
+    """Make a client that a busy machine does not lose."""
     return Client(url, timeout=ANSWER_LIMIT_S, watchdog_intervall=ANSWER_LIMIT_S)
+
+
+def quiet() -> None:
+    """Let asyncua tell what is wrong, and not that security is switched off, or that a client has gone."""
+    logging.getLogger("asyncua").setLevel(logging.ERROR)
+    for name in ("asyncua.client", "asyncua.server.server"):  # these raise what they log
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@functools.cache
+def standard_nodes() -> AddressSpace:
+    """Make the 6,000 nodes that every server has. It takes seconds: processes that are forked afterwards have them."""
+    space = AddressSpace()
+    gc.disable()  # half a million objects and no garbage
+    fill_address_space(NodeManagementService(space))
+    gc.freeze()
+    gc.enable()
+    return space
+
+
+async def new_server(url: str, name: str) -> Server:
+    """Make a server that does not listen yet: one a process, as asyncua knows a struct's name once a process."""
+    server = Server()
+    server.iserver.aspace._nodes = standard_nodes()._nodes  # noqa: SLF001  # no other way takes less than a second
+
+    async def made_already(_shelf: object) -> None:
+        return
+
+    server.iserver.load_standard_address_space = made_already
+    await server.init()
+    server.set_endpoint(f"{url}/")
+    server.set_server_name(name)
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    return server
 
 
 class Model:

@@ -1,0 +1,268 @@
+"""The engine's own server as a stock asyncua client sees it while an order runs. The resources have no network."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.common.node import Node
+from asyncua.ua.uaerrors import BadNodeIdUnknown
+from workshop_rig import WAIT_S, free_ports
+
+from tagwerk.actors.orders.engine import Engine
+from tagwerk.actors.orders.logic.engine_keys import read_keys
+from tagwerk.actors.orders.logic.pfdl import read
+from tagwerk.actors.orders.logic.pfdl.talk import OrderEnded, OrderState
+from tagwerk.actors.orders.logic.services import EVENT_STATUS, Argument, Service
+from tagwerk.actors.orders.simulated import SimulatedResource, SimulatedService
+from tagwerk.protocols.errors import DeviceGone
+
+pytestmark = pytest.mark.slow
+
+LOT = {
+    "parts": [{"n": 1.0, "name": "a"}, {"n": 2.0, "name": "b"}],
+    "main": {"n": 3.0, "name": "c"},
+    "rgb": [1.0, 2.5, 3.0],
+    "words": ["x", "y"],
+    "flags": [True, False],
+    "empty": [],
+    "done": False,
+}
+TEXT = f"""# dialect: tagwerk 1
+Struct Lot
+    parts: Part[]
+    main: Part
+    rgb: number[3]
+    words: string[]
+    flags: boolean[]
+    empty: Part[]
+    done: boolean
+End
+Struct ResourceAssignment
+    job_resource: string
+End
+Struct Part
+    n: number
+    name: string
+End
+Task productionTask
+    Parallel
+        left
+            In
+                Lot {json.dumps(LOT)}
+            Out
+                lot: Lot
+        right
+            In
+                Lot {json.dumps(LOT)}
+            Out
+                other: Lot
+End
+"""
+TASK = """Task {name}
+    In
+        lot: Lot
+    Cut
+        In
+            ResourceAssignment {{"job_resource": "opc.tcp://{name}:1"}}
+            lot
+        Out
+            lot: Lot
+            count: number
+    Cut
+        In
+            ResourceAssignment {{"job_resource": "opc.tcp://{name}:1"}}
+            lot
+        Out
+            lot: Lot
+            count: number
+    Out
+        lot
+End
+"""
+ARGUMENT = Argument("lot", "Lot", False, "lot")
+COUNT = Argument("count", "number", False, "Double")
+GONE = "the task is gone"
+IN_TURN = ["ExecutionInProgess", "ExecutionCompleted", "ReadyForExecution"]
+
+
+class Floor:
+    """Two resources that cut when they are told to."""
+
+    def __init__(self) -> None:
+        cut = SimulatedService(Service("Cut", (ARGUMENT,), (ARGUMENT, COUNT), True), lambda _: {}, tells=False)
+        self.of = {f"opc.tcp://{name}:1": SimulatedResource([cut]) for name in ("left", "right")}
+
+    def endpoint(self, url: str) -> Any:
+        if url not in self.of:
+            raise DeviceGone(url)
+        return self.of[url].endpoint(url)
+
+    async def cut(self, name: str, number: int) -> None:
+        """Let the so-manieth cut at a resource end: each adds a part."""
+        resource = self.of[f"opc.tcp://{name}:1"]
+        await until(lambda: len(resource.calls) == number)
+        (lot,) = resource.calls[-1][1]
+        parts = [*lot["parts"], {"n": 10 + number, "name": f"cut {number}"}]
+        resource.finish("Cut", {EVENT_STATUS: 0, "lot": {**lot, "parts": parts}, "count": float(number)})
+
+
+class Observer:
+    """A stock client: it learns the types once, before anything runs, and then reads all that there is."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.states: dict[str, list[str]] = {}
+        self.read = 0
+        self._seen: set[str] = set()
+
+    def datachange_notification(self, node: Node, val: str | None, data: Any) -> None:
+        self.states.setdefault(self._names[node.nodeid], []).append(val or GONE)  # None: a bad status
+
+    async def start(self) -> None:
+        await self.client.load_data_type_definitions()
+        assert await self.client.get_namespace_index("http://exection_engine.fraunhofer.iosb.de") == 2  # its spelling
+        self.root = await self.client.nodes.objects.get_child("2:LifeCycleObject")
+        self._names: dict[ua.NodeId, str] = {}
+        self._subscription = await self.client.create_subscription(10, self)
+
+    async def tree(self) -> dict[str, Any]:
+        """What is there: task name -> state, variables, and the tasks below it."""
+        return await self._below(self.root)
+
+    async def follow(self, task: str) -> None:
+        """Hear of each state of a task from now on."""
+        node = await self._find(self.root, task)
+        assert node is not None
+        state = await node.get_child("2:StateVariable")
+        self._names[state.nodeid] = task
+        await self._subscription.subscribe_data_change(state)
+
+    async def keep_reading(self) -> None:
+        """Read everything, again and again: what cannot be decoded fails the test."""
+        while True:
+            await self.tree()
+            self.read += 1
+
+    async def _find(self, parent: Node, task: str) -> Node | None:
+        for node in await parent.get_children():
+            if (await node.read_node_class()) != ua.NodeClass.Object:
+                continue
+            if await (await node.get_child("2:TaskName")).read_value() == task:
+                return node
+            if (found := await self._find(node, task)) is not None:
+                return found
+        return None
+
+    async def _below(self, parent: Node) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for one in await parent.get_children_descriptions():
+            node = self.client.get_node(one.NodeId)
+            try:
+                if one.NodeClass == ua.NodeClass.Object:
+                    inside = await self._below(node)
+                    assert one.NodeId.to_string() == f"ns=2;g={one.BrowseName.Name}"
+                    found[inside.get("TaskName", "")] = inside
+                else:
+                    found[one.BrowseName.Name] = plain(await node.read_value())
+            except BadNodeIdUnknown:
+                continue  # its task has ended meanwhile
+        return found
+
+
+def plain(value: Any) -> Any:
+    """A decoded value as PFDL has it. Whatever stayed opaque fails here."""
+    assert not isinstance(value, ua.ExtensionObject), f"a value that a stock client cannot decode: {value}"
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if dataclasses.is_dataclass(value):
+        return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
+    assert isinstance(value, (str, bool, float)), value
+    return value
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def shown(observer: Observer, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The tree as soon as it is so: the view comes after the run, which does not wait for it."""
+    async with asyncio.timeout(WAIT_S):
+        while not condition(tree := await observer.tree()):
+            await asyncio.sleep(0.005)
+    return tree
+
+
+def both_run(tree: dict[str, Any]) -> bool:
+    root = tree.get("productionTask", {})
+    return all(root.get(task, {}).get("StateVariable") == IN_TURN[0] for task in ("left", "right"))
+
+
+async def check_types(observer: Observer) -> None:
+    """The structs of the order are types of the server, in whatever order they were defined."""
+    structures = observer.client.nodes.base_structure_type
+    names = {one.BrowseName.Name: one for one in await structures.get_children_descriptions()}
+    definition = await observer.client.get_node(names["Lot"].NodeId).read_data_type_definition()
+    assert isinstance(definition, ua.StructureDefinition)
+    part, text, number, truth = names["Part"].NodeId, *(ua.NodeId(ua.Int32(of)) for of in (12, 11, 1))
+    assert [(one.Name, one.DataType, one.ValueRank) for one in definition.Fields] == [
+        ("parts", part, 1), ("main", part, -1), ("rgb", number, 1), ("words", text, 1), ("flags", truth, 1),
+        ("empty", part, 1), ("done", truth, -1),
+    ]  # fmt: skip
+    assert names["Lot"].BrowseName.NamespaceIndex == 2
+
+
+async def observed(see: Callable[[Floor, Observer], Coroutine[Any, Any, None]]) -> OrderEnded:
+    """Run the order; see it while it runs."""
+    url, floor = f"opc.tcp://127.0.0.1:{free_ports(1)}", Floor()
+    text = TEXT + "".join(TASK.format(name=name) for name in ("left", "right"))
+    engine = Engine(read(text), url, text, read_keys(()), lambda _: None, floor.endpoint)
+    running = asyncio.create_task(engine.run())
+    await until(lambda: all(one.calls for one in floor.of.values()))
+    async with Client(url, timeout=WAIT_S, watchdog_intervall=WAIT_S) as client:
+        observer = Observer(client)
+        await observer.start()
+        reading = asyncio.create_task(observer.keep_reading())
+        seeing = asyncio.create_task(see(floor, observer))
+        await asyncio.wait({reading, seeing, running}, return_when=asyncio.FIRST_COMPLETED)
+        for one in (reading, running):
+            assert not one.done(), one.exception()
+        reading.cancel()
+        await seeing
+    await floor.cut("right", 2)  # the server ends with the order: nobody looks at it any more
+    return await running
+
+
+def test_a_stock_client_sees_tasks_states_and_values() -> None:
+    async def see(floor: Floor, observer: Observer) -> None:
+        await check_types(observer)
+        tree = await shown(observer, both_run)
+        assert list(tree) == ["productionTask"]
+        root = tree["productionTask"]
+        assert (root["StateVariable"], root["CurrentExecution"]) == ("Initial", "None")
+        for task in ("left", "right"):
+            assert root[task]["lot"] == LOT
+            await observer.follow(task)
+        await floor.cut("right", 1)
+        tree = await shown(observer, lambda tree: "count" in tree["productionTask"]["right"])
+        right = tree["productionTask"]["right"]
+        assert (right["count"], right["lot"]["parts"][-1]) == (1.0, {"n": 11.0, "name": "cut 1"})
+        assert tree["productionTask"]["left"]["lot"] == LOT  # a variable belongs to its task
+        for number in (1, 2):
+            await floor.cut("left", number)
+        tree = await shown(observer, lambda tree: "left" not in tree["productionTask"])
+        assert len(tree["productionTask"]["lot"]["parts"]) == 4  # what it gives is the caller's now
+        await until(lambda: observer.states.get("left", [])[-1:] == [GONE])
+        assert observer.states["left"] == [*IN_TURN, *IN_TURN, GONE]
+        assert observer.states["right"] == [*IN_TURN, "ExecutionInProgess"]
+
+    end = asyncio.run(observed(see))
+    assert end.state is OrderState.FINISHED, end.reason

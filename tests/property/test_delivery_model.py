@@ -241,7 +241,7 @@ class Delivery(RuleBasedStateMachine):
 
 
 def test_each_sample_once_whatever_dies() -> None:
-    run_state_machine_as_test(Delivery, settings=settings(max_examples=150, stateful_step_count=STEPS, deadline=None))
+    run_state_machine_as_test(Delivery, settings=settings(max_examples=75, stateful_step_count=STEPS, deadline=None))
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from brewery import Brewery, wait_for
-from workshop_rig import START_S, STRUCTS, Workshop, a_order, call, indented, task
+from workshop_rig import ROOT, START_S, STRUCTS, Workshop, a_order, call, task
 
 from tagwerk.actors.orders.session import quiet_asyncua
 from tagwerk.actors.orders.ua_endpoint import UaEndpoint
@@ -160,11 +160,8 @@ def test_what_is_wrong_is_told_before_anything_begins(desk: Desk) -> None:
 def test_killed_again_and_again_orders_go_on_and_nothing_is_done_twice(desk: Desk, workshop: Workshop) -> None:
     workshop.lines()
     count, orders = 3, 4
-    first = call("Polish", "s.roughness", out="roughness: number") + "    Loop While roughness > 0\n"
-    again = indented(call("Polish", "roughness", out="roughness: number"))
-    text = task(call("polish", f'Surface {{"roughness": {count}}}', out=""))
-    text += f"Task polish\n    In\n        s: Surface\n{first}{again}End\n"
-    ids = [desk.start(text, "--priority", str(number), name="polish") for number in range(orders)]
+    text = (ROOT / "examples/workshop/orders/smooth.pfdl").read_text().replace("# dialect: tagwerk 1", "")  # has it
+    ids = [desk.start(text, f"from={count}", "--priority", str(number)) for number in range(orders)]
     for name in KILLS:
         before = desk.shop.kill(name)
         wait_for(f"{name} again", lambda name=name, before=before: desk.shop.reborn(name, before))  # type: ignore[misc]

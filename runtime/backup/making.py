@@ -124,7 +124,8 @@ class Backup:
             expected = "the home of a plant that was up before"
             raise ConfigError("there is nothing to be backed up", file=str(data), expected=expected)
         target = self._target.absolute().resolve()
-        if target.is_relative_to(data.resolve()):
+        places = [data, *(path for path in data.iterdir() if path.is_dir())]  # they may be links
+        if any(target.is_relative_to(place.resolve()) for place in places):
             expected = "a directory outside of the plant's data, best on another disk"
             raise ConfigError("a backup cannot be a part of what it is of", file=str(target), expected=expected)
         names = [] if made_here else sorted(entry.name for entry in self._target.iterdir())

@@ -246,6 +246,30 @@ def test_files_come_back_as_they_were_private_and_as_another_life(home: Home, tm
     store.close()
 
 
+def test_links_are_followed_or_refused_and_nothing_is_left_out(home: Home, tmp_path: Path) -> None:
+    history, other = home.actor_data("historian/0"), tmp_path / "disk"
+    before = contents(home)
+    history.rename(other)
+    history.symlink_to(other)
+    with pytest.raises(ConfigError, match="cannot be a part"):
+        back_up(home, other / "backup")
+    back_up(home, tmp_path / "backup")
+    bring_back(tmp_path / "backup", Home(tmp_path / "there"))
+    again = contents(Home(tmp_path / "there"))
+    days = {name for name in before if name.startswith("historian-0")}
+    assert len(days) == 2
+    assert days <= again.keys()
+    (other / "here").symlink_to(other)
+    with pytest.raises(ConfigError, match="copied already"):
+        back_up(home, tmp_path / "circle")
+    (other / "here").unlink()
+    (other / "catalog.db").rename(other / "else")
+    (other / "catalog.db").symlink_to(other / "else")
+    with pytest.raises(ConfigError, match="a file that is a link"):
+        back_up(home, tmp_path / "link")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "disk", "home", "there"]
+
+
 def test_what_lies_beside_a_store_of_a_plant_that_was_killed_is_in_its_copy(home: Home, tmp_path: Path) -> None:
     path = home.actor_data("alarms/0") / "alarms.db"
     alive = sqlite3.connect(path, isolation_level=None)

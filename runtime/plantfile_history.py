@@ -26,8 +26,9 @@ def store_problem(store: str) -> tuple[str, str, str] | None:
     scheme, separator, rest = store.partition("://")
     user, _, place = rest.rpartition("@")
     # Also where somebody forgot to write %40, %2F or %3F in a password, nothing of it is shown.
-    name = re.split("[:/?]", user, maxsplit=1)[0]
-    shown = f"{scheme}{separator}{name}{'@' if user else ''}{place.partition('?')[0]}"
+    name, question, _ = user.partition(":")[0].partition("?")
+    behind = "..." if question else f"{'@' if user else ''}{place.partition('?')[0]}"
+    shown = f"{scheme}{separator}{name}{behind}"
     shown = _SECRET.sub(r"\1...", shown)
     if scheme not in _SCHEMES or not separator:
         return "history cannot be kept there", shown, STORE_FORM

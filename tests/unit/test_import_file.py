@@ -190,12 +190,10 @@ def test_parquet_values_that_are_none(tmp_path: Path, values: Any, words: str) -
     parquet = pytest.importorskip("pyarrow.parquet")
     times = pa.array([T0, T0 + 1], pa.timestamp("ns", "UTC"))
     parquet.write_table(pa.table({"time": times, "tag": ["a.int"] * 2, "value": values}), tmp_path / "x.parquet")
-    try:
+    with pytest.raises(ConfigError) as caught:
         _, findings = read(tmp_path / "x.parquet")
-    except ConfigError as error:
-        assert words in str(error)
-    else:
-        assert words in findings.told[0][1]
+        raise ConfigError(findings.told[0][1])
+    assert words in str(caught.value)
 
 
 def test_the_line_that_is_no_utf8_is_named(tmp_path: Path) -> None:

@@ -190,10 +190,13 @@ def test_parquet_values_that_are_none(tmp_path: Path, values: Any, words: str) -
     parquet = pytest.importorskip("pyarrow.parquet")
     times = pa.array([T0, T0 + 1], pa.timestamp("ns", "UTC"))
     parquet.write_table(pa.table({"time": times, "tag": ["a.int"] * 2, "value": values}), tmp_path / "x.parquet")
-    with pytest.raises(ConfigError) as caught:
+    told = ""
+    try:
         _, findings = read(tmp_path / "x.parquet")
-        raise ConfigError(findings.told[0][1])
-    assert words in str(caught.value)
+        told = findings.told[0][1]
+    except ConfigError as error:
+        told = str(error)
+    assert words in told
 
 
 def test_the_line_that_is_no_utf8_is_named(tmp_path: Path) -> None:

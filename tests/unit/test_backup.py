@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from consumer_rig import Rig, running
 
@@ -24,7 +25,7 @@ from tagwerk.protocols.samples import ValueType, make
 from tagwerk.runtime.backup import making
 from tagwerk.runtime.backup.holds import Holds, LetGo, NoHolds
 from tagwerk.runtime.backup.making import Backup, Progress
-from tagwerk.runtime.backup.manifest import DATA, FILE, UNFINISHED, load
+from tagwerk.runtime.backup.manifest import DATA, FILE, UNFINISHED, load, save
 from tagwerk.runtime.backup.restoring import restore
 from tagwerk.runtime.clock import ManualClock
 from tagwerk.runtime.home import RESTORED, RESTORING, Home
@@ -411,6 +412,39 @@ def test_a_damaged_or_missing_file_is_named(home: Home, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"notes\.txt") as missing:
         bring_back(tmp_path / "backup", Home(tmp_path / "there"))
     assert "missing" in str(missing.value)
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize("left", ["UNFINISHED.tmp", "UNFINISHED"])
+def test_what_one_that_was_killed_at_once_left_is_no_obstacle(home: Home, tmp_path: Path, left: str) -> None:
+    target = tmp_path / "backup"
+    target.mkdir()
+    for name in {left, "UNFINISHED.tmp"}:
+        (target / name).write_text("")
+    back_up(home, target)
+    assert sorted(path.name for path in target.iterdir()) == [DATA, FILE]
+
+
+@pytest.mark.parametrize("change", [{"mode": "rwx"}, {"mode": "-7"}, {"bytes": -1}, {"path": "../x"}, {"path": "/x"}])
+def test_a_list_of_files_that_somebody_has_forged_is_refused(
+    home: Home, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    back_up(home, tmp_path / "backup")
+    manifest = load(tmp_path / "backup")
+    forged = msgspec.structs.replace(manifest.files[0], **change)
+    save(tmp_path / "backup", msgspec.structs.replace(manifest, files=(forged, *manifest.files[1:])))
+    with pytest.raises(ConfigError, match=r"manifest\.json"):
+        bring_back(tmp_path / "backup", Home(tmp_path / "there"))
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_pipe_in_a_backup_is_refused(home: Home, tmp_path: Path) -> None:
+    back_up(home, tmp_path / "backup")
+    notes = tmp_path / "backup" / DATA / "machine-mash" / "notes.txt"
+    notes.unlink()
+    os.mkfifo(notes)
+    with pytest.raises(ConfigError, match="is no file"):
+        bring_back(tmp_path / "backup", Home(tmp_path / "there"))
     assert not (tmp_path / "there").exists()
 
 

@@ -335,7 +335,8 @@ class _Run:
         Not an integer that a double does not hold to its last digit: the difference to its neighbour would look like 0.
         """
         large = (self.kinds == ValueType.INT) & ((self.bits > _EXACT) | (self.bits < -_EXACT))
-        return np.isfinite(self.values) & (self.quality < BAD) & ~large
+        found: NDArray[np.bool_] = np.isfinite(self.values) & (self.quality < BAD) & ~large
+        return found
 
     @property
     def first(self) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from typing import Final
 from urllib.parse import parse_qsl
@@ -13,6 +14,7 @@ SECRET_FORM: Final = "no password here; one in ~/.pgpass, a passfile, a service 
 INSTALL: Final = "pip install 'tagwerk[postgresql]'"
 
 _SCHEMES: Final = ("postgresql", "postgres")
+_SECRET: Final = re.compile(r"(password\s*=).*", re.IGNORECASE | re.DOTALL)
 _SECRETS: Final = frozenset({"password", "sslpassword"})
 
 
@@ -24,7 +26,10 @@ def store_problem(store: str) -> tuple[str, str, str] | None:
     scheme, separator, rest = store.partition("://")
     user, _, place = rest.rpartition("@")
     # Also where somebody forgot to write %40, %2F or %3F in a password, nothing of it is shown.
-    shown = f"{scheme}{separator}{user.partition(':')[0]}{'@' if user else ''}{place.partition('?')[0]}"
+    name, question, _ = user.partition(":")[0].partition("?")
+    behind = "..." if question else f"{'@' if user else ''}{place.partition('?')[0]}"
+    shown = f"{scheme}{separator}{name}{behind}"
+    shown = _SECRET.sub(r"\1...", shown)
     if scheme not in _SCHEMES or not separator:
         return "history cannot be kept there", shown, STORE_FORM
     if ":" in user or any(key in _SECRETS for key, _ in parse_qsl(rest.partition("?")[2])):

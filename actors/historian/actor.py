@@ -234,7 +234,7 @@ class Historian(Actor):
             raise NotTaken(f"history is not stored: {error}") from error
         self._rules.settle()
         self._stuck("")
-        self._importing.saw(kept)
+        self._importing.saw(samples)  # also what a rule holds back: it may be stored yet
         self._readers[shard].taken(page.position)
         self._keep_pace()
 

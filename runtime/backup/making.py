@@ -52,6 +52,7 @@ TIDY: Final = MappingProxyType({"historian": "tagwerk.actors.historian.copied:ti
 """By actor kind: what makes its copied directory one of a single moment, by dotted name."""
 
 _NEWS: Final = "This is no backup yet: whoever makes it is at work, or was stopped.\n"
+_BEGUN: Final = f"{UNFINISHED}.tmp"
 _SPARE_BYTES: Final = 16 << 20
 
 
@@ -124,10 +125,12 @@ class Backup:
             expected = "the home of a plant that was up before"
             raise ConfigError("there is nothing to be backed up", file=str(data), expected=expected)
         target = self._target.absolute().resolve()
-        if target.is_relative_to(data.resolve()):
+        places = [data, *(path for path in data.iterdir() if path.is_dir())]  # they may be links
+        if any(target.is_relative_to(place.resolve()) for place in places):
             expected = "a directory outside of the plant's data, best on another disk"
             raise ConfigError("a backup cannot be a part of what it is of", file=str(target), expected=expected)
-        names = [] if made_here else sorted(entry.name for entry in self._target.iterdir())
+        # Who died before anything was begun has left no more than that.
+        names = [] if made_here else sorted({entry.name for entry in self._target.iterdir()} - {_BEGUN})
         if FILE in names or (names and UNFINISHED not in names):
             what = "a backup already" if FILE in names else names[0]
             raise ConfigError(f"the directory holds {what}", file=str(self._target), expected="an empty directory")
@@ -144,7 +147,8 @@ class Backup:
         (self._target / FILE).unlink(missing_ok=True)
         if self._data.exists():
             shutil.rmtree(self._data)
-        (self._target / UNFINISHED).unlink(missing_ok=True)
+        for name in (f"{FILE}.tmp", UNFINISHED, _BEGUN):
+            (self._target / name).unlink(missing_ok=True)
         if made_here:
             with suppress(OSError):
                 self._target.rmdir()

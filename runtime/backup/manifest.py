@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,8 @@ DATA: Final = "data"
 FORM: Final = 1
 CHUNK_BYTES: Final = 1 << 20
 _LIMIT_BYTES: Final = 1 << 28
+_MODE: Final = re.compile("[0-7]{1,3}")
+_DIGITS_MOST: Final = 9
 _PERMISSIONS: Final = 0o700
 
 
@@ -134,6 +137,9 @@ def load(directory: Path) -> Manifest:
         raise ConfigError(f"it is damaged: {error}", file=str(path), expected="another copy of the backup") from error
     if manifest.digest != _digest(manifest):
         raise ConfigError("it is not what was written", file=str(path), expected="another copy of the backup")
+    for entry in manifest.files:
+        if entry.bytes < 0 or not _MODE.fullmatch(entry.mode):
+            raise ConfigError("what it says of a file cannot be", file=str(path), value=str(entry)[:200])
     for name in (*manifest.folders, *(entry.path for entry in manifest.files)):
         if not _is_below(name):
             raise ConfigError("it names a file outside of the backup", file=str(path), value=name[:200])
@@ -151,7 +157,7 @@ def _refuse_newer(head: _Head, path: Path) -> None:
 
 def _numbers(version: str) -> tuple[int, ...]:
     parts = version.partition("+")[0].split(".")
-    return tuple(int(part) if part.isdecimal() else 0 for part in parts)
+    return tuple(int(part) if part.isdecimal() and len(part) <= _DIGITS_MOST else 0 for part in parts)
 
 
 def _digest(manifest: Manifest) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from tagwerk.protocols.errors import ConfigError
+
 JOURNAL: Final = "journal"
 CONSUMERS: Final = "consumers.json"
 INCARNATION: Final = "incarnation"
@@ -66,8 +68,11 @@ def kind_of(directory: str) -> str:
 
 
 def directories(data: Path) -> list[str]:
-    """Give the directories below `data/`, and "" for the files in it itself, in the order in which they are copied."""
-    names = sorted(entry.name for entry in os.scandir(data) if entry.is_dir(follow_symlinks=False))
+    """Give the directories below `data/`, and "" for the files in it itself, in the order in which they are copied.
+
+    A link to a directory is one: somebody has put history on a disk of its own.
+    """
+    names = sorted(entry.name for entry in os.scandir(data) if entry.is_dir())
     wanted = [*(name for name in names if not is_left_out(name)), ""]
     return sorted(wanted, key=lambda name: _RANKS.get(kind_of(name), _RANK))
 
@@ -78,16 +83,32 @@ def is_left_out(name: str) -> bool:
 
 
 def items(data: Path, directory: str) -> list[Item]:
-    """Give the files of one of `directories`, in the order in which they are copied: the journal last, by segment."""
+    """Give the files of one of `directories`, in the order in which they are copied: the journal last, by segment.
+
+    Raises:
+        ConfigError: One of them is a link, or a link leads in a circle: a backup without it would miss something.
+    """
     if not directory:
-        names = sorted(entry.name for entry in os.scandir(data) if entry.is_file(follow_symlinks=False))
-        return [Item(data / name, Path(name)) for name in names if not is_left_out(name)]
+        names = sorted(entry.name for entry in os.scandir(data) if entry.is_file())
+        return [_item(data / name, Path(name)) for name in names if not is_left_out(name)]
     found: list[Item] = []
-    for folder, below, names in os.walk(data / directory):
+    seen: set[Path] = set()
+    for folder, below, names in os.walk(data / directory, followlinks=True):
+        real = Path(folder).resolve()
+        if real in seen:
+            raise ConfigError("a link leads to what is copied already", file=folder, expected="a directory")
+        seen.add(real)
         below[:] = [name for name in below if not is_left_out(name)]
         place = Path(folder).relative_to(data)
         for name in names:
             path = Path(folder) / name
-            if not is_left_out(name) and name != CONSUMERS and path.is_file() and not path.is_symlink():
-                found.append(Item(path, place / name))
+            if not is_left_out(name) and name != CONSUMERS and path.is_file():
+                found.append(_item(path, place / name))
     return sorted(found, key=lambda item: (JOURNAL in item.path.parts, len(item.path.parts), item.path))
+
+
+def _item(source: Path, path: Path) -> Item:
+    if source.is_symlink():
+        expected = "a file; directories may be links"
+        raise ConfigError("a file that is a link is not backed up", file=str(source), expected=expected)
+    return Item(source, path)

@@ -97,6 +97,8 @@ def _copy_all(data: Path, building: Path, manifest: Manifest, progress: Progress
 def _copy(source: Path, target: Path, entry: Entry, progress: Progress) -> None:
     """Copy a file, and make sure that it is the one that was backed up."""
     digest, size = blake2b(digest_size=32), 0
+    if source.exists() and not source.is_file():  # reading a pipe would wait for ever
+        raise ConfigError("a file of the backup is no file", file=str(source), expected="another copy of the backup")
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, int(entry.mode, 8) & 0o700)
     try:
         with os.fdopen(descriptor, "wb") as copy, source.open("rb") as file:

@@ -303,7 +303,8 @@ def _fast_numbers(kind: ValueType, column: NDArray[Any]) -> NDArray[np.int64] | 
         return None
     if kind is ValueType.FLOAT:
         return column.astype(np.float64).view(np.int64)
-    whole = column.astype(np.int64)
+    with np.errstate(invalid="ignore"):  # what does not fit is seen in the next line
+        whole = column.astype(np.int64)
     fits = bool((whole == column).all()) and (kind is ValueType.INT or bool(((whole == 0) | (whole == 1)).all()))
     return whole if fits else None
 

@@ -73,8 +73,19 @@ def _csv_cells(path: Path, findings: Findings) -> Iterator[Cells]:
             raise ConfigError(f"no CSV: {error}", file=str(path), line=reader.line_num) from error
         except UnicodeDecodeError as error:
             raise ConfigError(
-                f"no UTF-8: {error.reason}", file=str(path), line=reader.line_num + 1, expected="a file in UTF-8"
+                f"no UTF-8: {error.reason}", file=str(path), line=_line_without_utf8(path), expected="a file in UTF-8"
             ) from error
+
+
+def _line_without_utf8(path: Path) -> int | None:
+    """The first line that is none; the reader reads ahead, and does not know."""
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(CELL_LIMIT), b""), 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return None
 
 
 def _lines(rows: list[list[str]], before: int, last: int) -> Sequence[int]:
@@ -116,12 +127,28 @@ def _parquet_cells(path: Path) -> Iterator[Cells]:
                     "the column 'time' holds no times with a zone", file=str(path), value=str(kind),
                     expected="timestamp[ns, tz=UTC]",
                 )  # fmt: skip
+            _check_values(pa, path, schema, ("value", *exact))
             done, total = 0, max(1, file.metadata.num_rows)
             for batch in file.iter_batches(batch_size=BLOCK_ROWS):
                 first, done = done + 1, done + batch.num_rows
                 yield _parquet_block(pa, batch, first, exact, done / total)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise ConfigError(f"no Parquet file that can be read: {error}", file=str(path)) from error
+
+
+def _check_values(pa: Any, path: Path, schema: Any, names: Sequence[str]) -> None:
+    is_ = pa.types
+    for name in names:
+        if name not in schema.names:
+            continue
+        kind = schema.field(name).type
+        kind = kind.value_type if is_.is_dictionary(kind) else kind
+        tests = (is_.is_floating, is_.is_integer, is_.is_boolean, is_.is_string, is_.is_large_string, is_.is_null)
+        if not any(test(kind) for test in tests):
+            raise ConfigError(
+                f"the column {name!r} holds nothing that a tag can be", file=str(path), value=str(kind)[:200],
+                expected="double, int64, bool or string",
+            )  # fmt: skip
 
 
 def _parquet_block(pa: Any, batch: Any, first: int, exact: Sequence[str], share: float) -> Cells:

@@ -64,10 +64,10 @@ def schema() -> str:
     return next(SCHEMAS)
 
 
-def opened(server: Server, schema: str, layout: str) -> Any:
+def opened(server: Server, schema: str, layout: str, *more: tuple[int, str, str, str], first: int = 1) -> Any:
     from tagwerk.actors.historian.postgres.opening import open_database
 
-    store: Any = open_database(server.url, schema, layout, [(1, "mash.temp", "float", "degC")]).store
+    store: Any = open_database(server.url, schema, layout, [(first, "mash.temp", "float", "degC"), *more]).store
     if layout == "rows":
         store.seal_all = lambda: None
     return store
@@ -197,6 +197,17 @@ def test_a_schema_of_a_newer_layout_or_another_form_is_refused(server: Server, s
     with pytest.raises(ConfigError, match="another layout") as refused:
         opened(server, schema, layout)
     assert (refused.value.value, refused.value.expected) == ("99", "1")
+
+
+def test_handles_of_another_home_are_refused(server: Server, schema: str, layout: str) -> None:
+    opened(server, schema, layout, (7, "old", "float", "")).close()
+    for first, more, words in (
+        (1, [(7, "new", "float", "")], "there tag 7 is old"),
+        (2, [], "there mash.temp is tag 1"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            opened(server, schema, layout, *more, first=first)
+    opened(server, schema, layout, (7, "old", "float", ""), (8, "new", "int", "bar")).close()
 
 
 def test_rows_can_be_read_with_sql(server: Server, schema: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from consumer_rig import Rig, running
 
@@ -24,7 +25,7 @@ from tagwerk.protocols.samples import ValueType, make
 from tagwerk.runtime.backup import making
 from tagwerk.runtime.backup.holds import Holds, LetGo, NoHolds
 from tagwerk.runtime.backup.making import Backup, Progress
-from tagwerk.runtime.backup.manifest import DATA, FILE, UNFINISHED, load
+from tagwerk.runtime.backup.manifest import DATA, FILE, UNFINISHED, load, save
 from tagwerk.runtime.backup.restoring import restore
 from tagwerk.runtime.clock import ManualClock
 from tagwerk.runtime.home import RESTORED, RESTORING, Home
@@ -246,6 +247,30 @@ def test_files_come_back_as_they_were_private_and_as_another_life(home: Home, tm
     store.close()
 
 
+def test_links_are_followed_or_refused_and_nothing_is_left_out(home: Home, tmp_path: Path) -> None:
+    history, other = home.actor_data("historian/0"), tmp_path / "disk"
+    before = contents(home)
+    history.rename(other)
+    history.symlink_to(other)
+    with pytest.raises(ConfigError, match="cannot be a part"):
+        back_up(home, other / "backup")
+    back_up(home, tmp_path / "backup")
+    bring_back(tmp_path / "backup", Home(tmp_path / "there"))
+    again = contents(Home(tmp_path / "there"))
+    days = {name for name in before if name.startswith("historian-0")}
+    assert len(days) == 2
+    assert days <= again.keys()
+    (other / "here").symlink_to(other)
+    with pytest.raises(ConfigError, match="copied already"):
+        back_up(home, tmp_path / "circle")
+    (other / "here").unlink()
+    (other / "catalog.db").rename(other / "else")
+    (other / "catalog.db").symlink_to(other / "else")
+    with pytest.raises(ConfigError, match="a file that is a link"):
+        back_up(home, tmp_path / "link")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "disk", "home", "there"]
+
+
 def test_what_lies_beside_a_store_of_a_plant_that_was_killed_is_in_its_copy(home: Home, tmp_path: Path) -> None:
     path = home.actor_data("alarms/0") / "alarms.db"
     alive = sqlite3.connect(path, isolation_level=None)
@@ -387,6 +412,39 @@ def test_a_damaged_or_missing_file_is_named(home: Home, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"notes\.txt") as missing:
         bring_back(tmp_path / "backup", Home(tmp_path / "there"))
     assert "missing" in str(missing.value)
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize("left", ["UNFINISHED.tmp", "UNFINISHED"])
+def test_what_one_that_was_killed_at_once_left_is_no_obstacle(home: Home, tmp_path: Path, left: str) -> None:
+    target = tmp_path / "backup"
+    target.mkdir()
+    for name in {left, "UNFINISHED.tmp"}:
+        (target / name).write_text("")
+    back_up(home, target)
+    assert sorted(path.name for path in target.iterdir()) == [DATA, FILE]
+
+
+@pytest.mark.parametrize("change", [{"mode": "rwx"}, {"mode": "-7"}, {"bytes": -1}, {"path": "../x"}, {"path": "/x"}])
+def test_a_list_of_files_that_somebody_has_forged_is_refused(
+    home: Home, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    back_up(home, tmp_path / "backup")
+    manifest = load(tmp_path / "backup")
+    forged = msgspec.structs.replace(manifest.files[0], **change)
+    save(tmp_path / "backup", msgspec.structs.replace(manifest, files=(forged, *manifest.files[1:])))
+    with pytest.raises(ConfigError, match=r"manifest\.json"):
+        bring_back(tmp_path / "backup", Home(tmp_path / "there"))
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_pipe_in_a_backup_is_refused(home: Home, tmp_path: Path) -> None:
+    back_up(home, tmp_path / "backup")
+    notes = tmp_path / "backup" / DATA / "machine-mash" / "notes.txt"
+    notes.unlink()
+    os.mkfifo(notes)
+    with pytest.raises(ConfigError, match="is no file"):
+        bring_back(tmp_path / "backup", Home(tmp_path / "there"))
     assert not (tmp_path / "there").exists()
 
 

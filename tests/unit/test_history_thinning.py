@@ -128,6 +128,17 @@ def test_late_samples_and_alarm_limits_pass_every_rule(tmp_path: Path) -> None:
     house.close()
 
 
+def test_integers_that_a_double_does_not_tell_apart_are_kept(tmp_path: Path) -> None:
+    house = House(tmp_path / "h", TagDef(4, "a.count", "int", 0, log_deadband=0.0))
+    first = 1 << 60
+    house.take(make(ValueType.INT, [4] * 5, [first, first + 1, first + 2, 7, 7], np.arange(5) * S))
+    past = Past(house.store, 4, ValueType.INT)
+    found = [value for part in past.parts(FIRST_NS, LAST_NS) for value in past.load(part).values.tolist()]
+    assert found == [first, first + 1, first + 2, 7, 7]
+    assert house.store.rows == 4  # the second 7 is held back
+    house.close()
+
+
 def test_a_catalog_without_rules_gets_them_after_a_copy(tmp_path: Path) -> None:
     house = House(tmp_path / "h", PLAIN)
     house.take(batch(3, (1, 1.0)))

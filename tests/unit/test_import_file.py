@@ -174,6 +174,37 @@ def test_parquet_of_somebody_else(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([[1.0, 2.0], [3.0]], "'value' holds nothing that a tag can be"),
+        ([{"a": 1.0}, None], "'value' holds nothing that a tag can be"),
+        ([b"1", b"2"], "'value' holds nothing that a tag can be"),
+        ([float("inf"), 1e300], "a.int"),
+        (np.array([2**64 - 1, 1], np.uint64), "a.int"),
+    ],
+)
+def test_parquet_values_that_are_none(tmp_path: Path, values: Any, words: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    times = pa.array([T0, T0 + 1], pa.timestamp("ns", "UTC"))
+    parquet.write_table(pa.table({"time": times, "tag": ["a.int"] * 2, "value": values}), tmp_path / "x.parquet")
+    told = ""
+    try:
+        _, findings = read(tmp_path / "x.parquet")
+        told = findings.told[0][1]
+    except ConfigError as error:
+        told = str(error)
+    assert words in told
+
+
+def test_the_line_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"time,tag,value\n" + f"{T},a.float,1\n".encode() * 5 + b"\xff\n")
+    with pytest.raises(ConfigError, match=r"x\.csv:7"):
+        read(tmp_path / "x.csv")
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,13 @@ SECRET = (
     "postgresql://plant:s3cret@a:1,b:2/history",
     "postgresql://a:1,b:2/history?sslmode=require&password=s3cret",
     "postgresql://plant@db/history?sslpassword=s3cret",
+    "postgresql://db/history?password=s3cret@s3cret",
+)
+MISTAKEN = (
+    "host=db dbname=history password=s3cret",
+    "host=db PASSWORD = 's3cret word s3cret'",
+    "mysql://db/history?password=s3cret@s3cret",
+    "postgresql:/db/history?password=s3cret",
 )
 
 
@@ -47,6 +54,11 @@ def test_a_password_is_refused_and_not_repeated(tmp_path: Path, store: str) -> N
     assert "history.store" in text
     assert "passfile" in text
     assert "s3cret" not in text
+
+
+@pytest.mark.parametrize("store", MISTAKEN)
+def test_nor_is_one_repeated_in_what_is_no_address(tmp_path: Path, store: str) -> None:
+    assert "s3cret" not in told(tmp_path, f'store = "{store}"')
 
 
 @pytest.mark.parametrize("store", ["mysql://db/history", "db.example", "sqlite:///x", "postgresql", "postgresql:/x"])

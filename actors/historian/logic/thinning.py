@@ -52,6 +52,7 @@ DOOR: Final = ("anchor_time", "anchor", "low", "high")
 _NEW: Final = -1
 _REFERENCE: Final = 0
 _WAIT: Final = 1
+_EXACT: Final = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,8 +330,13 @@ class _Run:
 
     @property
     def is_number(self) -> NDArray[np.bool_]:
-        """Which can be left out at all: a finite number that is not Bad, bool (n,)."""
-        return np.isfinite(self.values) & (self.quality < BAD)
+        """Which can be left out at all: a finite number that is not Bad, bool (n,).
+
+        Not an integer that a double does not hold to its last digit: the difference to its neighbour would look like 0.
+        """
+        large = (self.kinds == ValueType.INT) & ((self.bits > _EXACT) | (self.bits < -_EXACT))
+        found: NDArray[np.bool_] = np.isfinite(self.values) & (self.quality < BAD) & ~large
+        return found
 
     @property
     def first(self) -> NDArray[np.bool_]:

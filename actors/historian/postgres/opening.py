@@ -65,7 +65,7 @@ def open_database(
             session.execute("SELECT set_config(%s, %s, false)", (name, value))
         warnings = _durable(session)
         take_schema(session, schema, form, file)
-        refresh_tags(session, list(tags))
+        refresh_tags(session, schema, list(tags), file)
         catalog, outbox = Catalog(session), Outbox(session)
         store = PostgresChunks(catalog, outbox) if form == CHUNKS else RowStore(catalog, outbox)
         session.execute("SELECT set_config('statement_timeout', %s, false)", (str(int(ANSWER_S * 1e3)),))

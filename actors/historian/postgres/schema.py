@@ -122,11 +122,15 @@ def _lock(session: Session, schema: str) -> None:
     raise StoreDown(f"another historian writes to the schema {schema}: {who or 'just gone'}")
 
 
-def refresh_tags(session: Session, tags: list[tuple[int, str, str, str]]) -> None:
+def refresh_tags(session: Session, schema: str, tags: list[tuple[int, str, str, str]], file: str = "") -> None:
     """Make the table of tags what the definitions say: (handle, name, type, unit). Tags that are gone stay.
 
-    They are for who reads with SQL.
+    They are for who reads with SQL, and show whether samples under a handle are of the tag that has it.
+
+    Raises:
+        ConfigError: Tags have other handles than those that history was written with: it would be mixed up.
     """
+    _check_handles(dict(session.rows("SELECT handle, name FROM tags")), schema, tags, file)
     with session.transaction():
         for first in range(0, len(tags), _TAG_SLICE):
             handles, names, types, units = map(list, zip(*tags[first : first + _TAG_SLICE], strict=True))
@@ -137,3 +141,16 @@ def refresh_tags(session: Session, tags: list[tuple[int, str, str, str]]) -> Non
                 " (excluded.name, excluded.type, excluded.unit)",
                 (handles, names, types, units),
             )
+
+
+def _check_handles(known: dict[int, str], schema: str, tags: list[tuple[int, str, str, str]], file: str) -> None:
+    handles = {name: handle for handle, name in known.items()}
+    for handle, name, *_ in tags:
+        if known.get(handle, name) == name and handles.get(name, handle) == handle:
+            continue
+        there = f"tag {handle} is {known[handle]}" if handle in known else f"{name} is tag {handles[name]}"
+        message = f"history in the schema {schema} was written by another home of the plant: there {there}"
+        expected = "the home that wrote it, another name for this plant, or another database"
+        raise ConfigError(
+            message, file=file, key="history.store", value=f"{name}, which is tag {handle}", expected=expected
+        )

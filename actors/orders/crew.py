@@ -33,7 +33,7 @@ from tagwerk.actors.orders.logic.records import (
     Stopped,
     TokensTaken,
 )
-from tagwerk.actors.orders.logic.wishes import refuse_control, unknown_service, wrong_outputs
+from tagwerk.actors.orders.logic.wishes import refuse_control, refuse_unbounded, unknown_service, wrong_outputs
 from tagwerk.actors.orders.order_store import FILE, OrderStore, Stored, variables_of
 from tagwerk.protocols.errors import Refused, RefusedCode
 from tagwerk.protocols.message import Done, Message, Refusal
@@ -48,6 +48,7 @@ from tagwerk.protocols.orders import (
     OrderRows,
     OrderStarted,
     ResolveService,
+    ServiceRow,
     ServiceStatus,
     StartOrder,
     StopService,
@@ -166,6 +167,7 @@ class Crew(Actor):
         try:
             if isinstance(message, ServiceStatus):
                 return self._told(message, sender)
+            refuse_unbounded(message)
             if isinstance(message, StartOrder):
                 return self._start(message)
             if isinstance(message, ControlOrder):
@@ -406,6 +408,10 @@ class Crew(Actor):
             Refused: There is none of this id.
         """
         return self._row(order_id).state
+
+    def ended_service(self, order_id: str, uuid: str) -> ServiceRow | None:
+        """Give a service of an order that runs, however long ago it ended; None if it had none of this uuid."""
+        return self._store.service_of(self.live[order_id].stored.number, uuid)
 
     def wake_dispatcher(self, order_id: str) -> None:
         """There is something for an order's dispatcher."""

@@ -194,6 +194,15 @@ class OrderStore:
         )
         return [_service_row(msgspec.msgpack.decode(row, type=ServiceRun)) for (row,) in rows]
 
+    def service_of(self, number: int, uuid: str) -> ServiceRow | None:
+        """Give the newest service of an order with this uuid; None if it has none."""
+        rows = self._connection.execute(
+            "SELECT row FROM services WHERE number = ? AND instr(row, CAST(? AS BLOB)) > 0 ORDER BY service DESC",
+            (number, uuid),
+        )
+        found = (_service_row(msgspec.msgpack.decode(row, type=ServiceRun)) for (row,) in rows)
+        return next((one for one in found if one.uuid == uuid), None)
+
     def log(self, number: int, after: int, limit: int) -> list[LogEntry]:
         """Give what happened to an order."""
         rows = self._connection.execute(

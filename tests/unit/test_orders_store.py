@@ -42,6 +42,9 @@ def test_a_log_is_there_after_its_commit(tmp_path: Path) -> None:
     assert list(found.life.services) == [uuid]
     assert [one.kind for one in again.log(found.number, 0, 2)] == ["begun", "progressed"]
     assert again.services(found.number, 0, 10)[0].name == "Cut"
+    known = again.service_of(found.number, uuid)
+    assert known is not None
+    assert (known.uuid, again.service_of(found.number, uuid[:-1])) == (uuid, None)
     row = again.row("cut_1")
     assert row is not None
     assert (row.state, row.waiting, again.find("cut_2"), again.rows(10, ended=False)) == ("RUNNING", 1, None, (row,))

@@ -33,6 +33,7 @@ from tagwerk.actors.orders.logic.records import (
     Stopped,
     TokensTaken,
 )
+from tagwerk.actors.orders.logic.timers import Timers
 from tagwerk.actors.orders.logic.wishes import refuse_control, refuse_unbounded, unknown_service, wrong_outputs
 from tagwerk.actors.orders.order_store import FILE, OrderStore, Stored, variables_of
 from tagwerk.protocols.errors import Refused, RefusedCode
@@ -108,6 +109,7 @@ class Crew(Actor):
         self._effects: list[tuple[str, Effect]] = []
         self._programs: dict[str, Program] = {}
         self._looks = False
+        self._timers = Timers()
         self._unthanked: list[Later] = []
         self._sync_due = False
 
@@ -365,18 +367,12 @@ class Crew(Actor):
 
     def _look(self) -> None:
         """Look whose time is over; again soon, as long as somebody has a time."""
-        now_ns, timed = self.clock.now_ns(), False
-        for order_id, live in list(self.live.items()):
-            life = live.order.life
-            for one in list(life.services.values()):
-                if one.timeout_s is None or one.state == ServiceState.UNKNOWN:
-                    continue
-                timed = True
-                held = life.paused and one.state == ServiceState.WAITING
-                if not held and now_ns - one.since_ns > one.timeout_s * 1e9 and order_id in self.live:
-                    self.record(order_id, Overdue(one.uuid))
-        self._looks = timed
-        if timed:
+        lives = [(order_id, live.order.life) for order_id, live in self.live.items()]
+        for order_id, uuid in self._timers.over(lives, self.clock.now_ns(), self.clock.mono_ns()):
+            if order_id in self.live:
+                self.record(order_id, Overdue(uuid))
+        self._looks = self._timers.any
+        if self._looks:
             self.after(LOOK_S, self._look)
 
     def _prune(self) -> None:

@@ -13,6 +13,7 @@ from tagwerk.actors.orders.logic.life import (
     Effect,
     Execute,
     Life,
+    ServiceRun,
     ServiceState,
     Stop,
     pack_life,
@@ -41,6 +42,7 @@ from tagwerk.actors.orders.logic.records import (
     unpack_record,
     words_of,
 )
+from tagwerk.actors.orders.logic.timers import Timers
 from tagwerk.actors.orders.logic.wishes import refuse_control, refuse_unbounded, unknown_service, wrong_outputs
 from tagwerk.protocols.errors import Refused
 from tagwerk.protocols.orders import Asked, GetOrder, Given, StartOrder
@@ -412,3 +414,17 @@ def test_what_a_service_is_said_to_have_given_is_checked() -> None:
     assert "say what it gave, a Part" in missing
     (misfit,) = wrong_outputs(one, {"part": {"n": "1"}}, PROGRAM)
     assert "this is no number" in misfit
+
+
+def test_a_clock_that_is_set_ends_no_service() -> None:
+    second = 1_000_000_000
+    life = Life()
+    life.services["u"] = ServiceRun(1, "u", "Cut", "t", "t", 1, (), (), 10.0, 100 * second, 100 * second, state="SENT")
+    timers = Timers()
+    assert timers.over([("o", life)], 104 * second, 1_004 * second) == []  # another process began it 4 s ago
+    assert timers.over([("o", life)], 9_999 * second, 1_009 * second) == []
+    assert timers.over([("o", life)], 0, 1_011 * second) == [("o", "u")]
+    life.paused, life.services["u"].state = True, "WAITING"
+    assert (timers.over([("o", life)], 0, 1_012 * second), timers.any) == ([], True)
+    life.services.clear()
+    assert (timers.over([("o", life)], 0, 1_013 * second), timers.any) == ([], False)

@@ -273,7 +273,10 @@ def _orders(session: Session) -> Plant:
 def _control(context: typer.Context, order_id: str, action: str, reason: str) -> None:
     session = session_of(context)
     with _orders(session) as plant:
-        _shown(session, plant.ask(CREW, ControlOrder(order_id, action, plant.user, plant.host, reason)))
+        row = plant.ask(CREW, ControlOrder(order_id, action, plant.user, plant.host, reason))
+    _shown(session, row)
+    if action == "pause" and isinstance(row, OrderRow) and row.running:
+        output.note(f"with their resources already, and going on to their end: {row.running} of its services")
 
 
 def _shown(session: Session, row: Message) -> None:

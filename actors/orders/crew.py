@@ -311,14 +311,13 @@ class Crew(Actor):
             return OrderRows(self._store.rows(max(1, min(message.limit, ROWS_LIMIT)), ended=message.all))
         if isinstance(message, GetOrder):
             live, limit = self._any(message.id), max(1, min(message.limit, ROWS_LIMIT))
-            services = self._store.services(live.stored.number, message.after, limit)
-            more = len(services) == limit
+            services, more = self._store.services(live.stored.number, message.after, limit)
             variables = dict(variables_of(live.order.life, root_uuid(live.stored.run_id)))
             return OrderDetail(self._row(message.id), tuple(services), variables, more)
         if isinstance(message, GetOrderLog):
             limit = max(1, min(message.limit, ROWS_LIMIT))
-            entries = self._store.log(self._any(message.id).stored.number, message.after, limit)
-            return OrderLog(tuple(entries), len(entries) == limit)
+            entries, more = self._store.log(self._any(message.id).stored.number, message.after, limit)
+            return OrderLog(tuple(entries), more)
         return None
 
     def _any(self, order_id: str) -> Live:

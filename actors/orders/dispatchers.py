@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from tagwerk.actors.orders.crew import Crew, Live
     from tagwerk.runtime.actor import Sender
 
-TOKENS_LIMIT: Final = 100
-"""Tokens in one answer."""
+TOKENS_LIMIT: Final = 50
+"""Tokens in one answer: each has 1 MB at most, an answer 64 MB."""
 WAIT_LIMIT_S: Final = 60.0
 TASKS_LIMIT: Final = 20_000
 SERVICES_LIMIT: Final = 10_000

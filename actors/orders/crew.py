@@ -33,7 +33,8 @@ from tagwerk.actors.orders.logic.records import (
     Stopped,
     TokensTaken,
 )
-from tagwerk.actors.orders.logic.wishes import refuse_control, unknown_service, wrong_outputs
+from tagwerk.actors.orders.logic.timers import Timers
+from tagwerk.actors.orders.logic.wishes import refuse_control, refuse_unbounded, unknown_service, wrong_outputs
 from tagwerk.actors.orders.order_store import FILE, OrderStore, Stored, variables_of
 from tagwerk.protocols.errors import Refused, RefusedCode
 from tagwerk.protocols.message import Done, Message, Refusal
@@ -48,6 +49,7 @@ from tagwerk.protocols.orders import (
     OrderRows,
     OrderStarted,
     ResolveService,
+    ServiceRow,
     ServiceStatus,
     StartOrder,
     StopService,
@@ -107,6 +109,7 @@ class Crew(Actor):
         self._effects: list[tuple[str, Effect]] = []
         self._programs: dict[str, Program] = {}
         self._looks = False
+        self._timers = Timers()
         self._unthanked: list[Later] = []
         self._sync_due = False
 
@@ -166,6 +169,7 @@ class Crew(Actor):
         try:
             if isinstance(message, ServiceStatus):
                 return self._told(message, sender)
+            refuse_unbounded(message)
             if isinstance(message, StartOrder):
                 return self._start(message)
             if isinstance(message, ControlOrder):
@@ -307,14 +311,13 @@ class Crew(Actor):
             return OrderRows(self._store.rows(max(1, min(message.limit, ROWS_LIMIT)), ended=message.all))
         if isinstance(message, GetOrder):
             live, limit = self._any(message.id), max(1, min(message.limit, ROWS_LIMIT))
-            services = self._store.services(live.stored.number, message.after, limit)
-            more = len(services) == limit
+            services, more = self._store.services(live.stored.number, message.after, limit)
             variables = dict(variables_of(live.order.life, root_uuid(live.stored.run_id)))
             return OrderDetail(self._row(message.id), tuple(services), variables, more)
         if isinstance(message, GetOrderLog):
             limit = max(1, min(message.limit, ROWS_LIMIT))
-            entries = self._store.log(self._any(message.id).stored.number, message.after, limit)
-            return OrderLog(tuple(entries), len(entries) == limit)
+            entries, more = self._store.log(self._any(message.id).stored.number, message.after, limit)
+            return OrderLog(tuple(entries), more)
         return None
 
     def _any(self, order_id: str) -> Live:
@@ -363,18 +366,12 @@ class Crew(Actor):
 
     def _look(self) -> None:
         """Look whose time is over; again soon, as long as somebody has a time."""
-        now_ns, timed = self.clock.now_ns(), False
-        for order_id, live in list(self.live.items()):
-            life = live.order.life
-            for one in list(life.services.values()):
-                if one.timeout_s is None or one.state == ServiceState.UNKNOWN:
-                    continue
-                timed = True
-                held = life.paused and one.state == ServiceState.WAITING
-                if not held and now_ns - one.since_ns > one.timeout_s * 1e9 and order_id in self.live:
-                    self.record(order_id, Overdue(one.uuid))
-        self._looks = timed
-        if timed:
+        lives = [(order_id, live.order.life) for order_id, live in self.live.items()]
+        for order_id, uuid in self._timers.over(lives, self.clock.now_ns(), self.clock.mono_ns()):
+            if order_id in self.live:
+                self.record(order_id, Overdue(uuid))
+        self._looks = self._timers.any
+        if self._looks:
             self.after(LOOK_S, self._look)
 
     def _prune(self) -> None:
@@ -406,6 +403,10 @@ class Crew(Actor):
             Refused: There is none of this id.
         """
         return self._row(order_id).state
+
+    def ended_service(self, order_id: str, uuid: str) -> ServiceRow | None:
+        """Give a service of an order that runs, however long ago it ended; None if it had none of this uuid."""
+        return self._store.service_of(self.live[order_id].stored.number, uuid)
 
     def wake_dispatcher(self, order_id: str) -> None:
         """There is something for an order's dispatcher."""

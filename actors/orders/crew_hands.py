@@ -44,6 +44,7 @@ class Hands:
         self._crew = crew
         self._wait_ns = int(assign_wait_s * 1e9)
         self._assigning: set[str] = set()
+        self._missing: dict[str, int] = {}  # service -> since when no resource is there for it, monotonic
 
     def do(self, order_id: str, effect: Effect) -> None:
         """Do it; what it comes to becomes a record."""
@@ -78,16 +79,20 @@ class Hands:
     def _assigned(self, order_id: str, uuid: str, outcome: Outcome) -> None:
         self._assigning.discard(uuid)
         one = self._service(order_id, uuid, ServiceState.WAITING)
+        missing = isinstance(outcome, Refused) and outcome.code == RefusedCode.NO_COMMUNICATION
+        mono_ns = self._crew.clock.mono_ns()
+        since_ns = self._missing.pop(uuid, mono_ns)
         if one is None or self._crew.live[order_id].order.life.paused:
             return
         if isinstance(outcome, ServiceAssigned):
             found = Assigned(uuid, outcome.resource, outcome.url, outcome.why, outcome.fixed)
             self._crew.record(order_id, found)
-        elif isinstance(outcome, Refused) and outcome.code != RefusedCode.NO_COMMUNICATION:
+        elif isinstance(outcome, Refused) and not missing:
             self._crew.record(order_id, Fell(uuid, Failure.REJECTED, outcome.message))
-        elif isinstance(outcome, Refused) and self._crew.clock.now_ns() - one.since_ns > self._wait_ns:
+        elif isinstance(outcome, Refused) and mono_ns - since_ns > self._wait_ns:
             self._crew.record(order_id, Fell(uuid, Failure.UNREACHABLE, outcome.message))
         else:  # the assigner is just being restarted, or a resource is: a question may be asked again
+            self._missing[uuid] = since_ns
             wait_s = LATER_S if isinstance(outcome, Refused) else AGAIN_S
             self._again(wait_s, partial(self._assign, order_id, uuid))
 

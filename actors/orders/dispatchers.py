@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
+from tagwerk.actors.orders.logic.life import ServiceState
 from tagwerk.actors.orders.logic.pfdl.talk import OrderState
-from tagwerk.actors.orders.logic.records import Begun, ServiceTold, TaskTold, TokensTaken
+from tagwerk.actors.orders.logic.records import Begun, ServiceTold, TaskTold, TokenAgain, TokensTaken
 from tagwerk.protocols.errors import Refused, RefusedCode
 from tagwerk.protocols.message import Done, Message
 from tagwerk.protocols.orders import (
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from tagwerk.actors.orders.crew import Crew, Live
     from tagwerk.runtime.actor import Sender
 
-TOKENS_LIMIT: Final = 100
-"""Tokens in one answer."""
+TOKENS_LIMIT: Final = 50
+"""Tokens in one answer: each has 1 MB at most, an answer 64 MB."""
 WAIT_LIMIT_S: Final = 60.0
 TASKS_LIMIT: Final = 20_000
 SERVICES_LIMIT: Final = 10_000
@@ -83,6 +84,11 @@ class Dispatchers:
             one.service_uuid == message.service_uuid for one in life.tokens
         )
         if not known:
+            ended = self._crew.ended_service(message.id, message.service_uuid)
+            if ended is not None:  # its token was let go of; it is given again, and nothing is executed again
+                failed = "" if ended.state == ServiceState.FINISHED else ended.reason or ended.state
+                self._crew.record(message.id, TokenAgain(ended.uuid, ended.outputs, failed))
+                return Done()
             if len(life.services) >= SERVICES_LIMIT:
                 raise Refused(RefusedCode.CONFLICT, f"order {message.id} has {SERVICES_LIMIT} services already")
             told = ServiceTold(

@@ -20,6 +20,8 @@ FILE: Final = "orders.db"
 LAYOUT: Final = 1
 SNAPSHOT_EVERY: Final = 200
 """Records after which an order is stored as it is: a restart takes no more than so many of each."""
+PAGE_BYTES: Final = 2 << 20
+"""Of what one answer shows, unless its first part alone is larger."""
 _ORDER: Final = "id, name, state, priority, by, started_ns, ended_ns, reason, finished, running, waiting, unknown"
 _SCHEMA: Final = """
 CREATE TABLE orders (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, run_id TEXT NOT NULL,
@@ -187,24 +189,36 @@ class OrderStore:
         found = self._connection.execute(f"SELECT {_ORDER} FROM orders WHERE id = ?", (order_id,)).fetchone()
         return None if found is None else OrderRow(*found)
 
-    def services(self, number: int, after: int, limit: int) -> list[ServiceRow]:
-        """Give services of an order, by number."""
+    def services(self, number: int, after: int, limit: int) -> tuple[list[ServiceRow], bool]:
+        """Give services of an order, by number: no more than a message takes; and whether there are later ones."""
         rows = self._connection.execute(
-            "SELECT row FROM services WHERE number = ? AND service > ? ORDER BY service LIMIT ?", (number, after, limit)
+            "SELECT row FROM services WHERE number = ? AND service > ? ORDER BY service LIMIT ?",
+            (number, after, limit + 1),
         )
-        return [_service_row(msgspec.msgpack.decode(row, type=ServiceRun)) for (row,) in rows]
+        page, more = _page(rows, limit)
+        return [_service_row(msgspec.msgpack.decode(row, type=ServiceRun)) for (row,) in page], more
 
-    def log(self, number: int, after: int, limit: int) -> list[LogEntry]:
-        """Give what happened to an order."""
+    def service_of(self, number: int, uuid: str) -> ServiceRow | None:
+        """Give the newest service of an order with this uuid; None if it has none."""
+        rows = self._connection.execute(
+            "SELECT row FROM services WHERE number = ? AND instr(row, CAST(? AS BLOB)) > 0 ORDER BY service DESC",
+            (number, uuid),
+        )
+        found = (_service_row(msgspec.msgpack.decode(row, type=ServiceRun)) for (row,) in rows)
+        return next((one for one in found if one.uuid == uuid), None)
+
+    def log(self, number: int, after: int, limit: int) -> tuple[list[LogEntry], bool]:
+        """Give what happened to an order: no more than a message takes; and whether more happened."""
         rows = self._connection.execute(
             "SELECT seq, time_ns, service, record FROM log WHERE number = ? AND seq > ? ORDER BY seq LIMIT ?",
-            (number, after, limit),
+            (number, after, limit + 1),
         )
         entries: list[LogEntry] = []
-        for seq, time_ns, service, data in rows:
+        page, more = _page(rows, limit)
+        for seq, time_ns, service, data in page:
             kind, by, host, what = words_of(unpack_record(data))
             entries.append(LogEntry(seq, time_ns, kind, by, host, service, what))
-        return entries
+        return entries, more
 
     def prune(self, before_ns: int, limit: int) -> int:
         """Remove orders that ended before this; at most so many at once. Give how many."""
@@ -216,6 +230,18 @@ class OrderStore:
             for table in ("log", "services", "orders"):
                 connection.execute(f"DELETE FROM {table} WHERE number = ?", number)
         return len(found)
+
+
+def _page(rows: Iterable[tuple[Any, ...]], limit: int) -> tuple[list[tuple[Any, ...]], bool]:
+    """Give the first rows, so many and so large at most, at least one; and whether there are more. Bytes come last."""
+    page: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        size += len(row[-1])
+        if page and (len(page) == limit or size > PAGE_BYTES):
+            return page, True
+        page.append(row)
+    return page, False
 
 
 def _service_row(one: ServiceRun) -> ServiceRow:

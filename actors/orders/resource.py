@@ -142,7 +142,7 @@ class Resource:
         The state is made IDLE only if nobody else can have written it: our element leads the queue, or it is empty.
 
         Raises:
-            ServiceFault, DeviceGone, Refused: It could not be done now.
+            ServiceFault, DeviceGone, Refused, RemoteProtocolError: It could not be done now.
         """
         async with self.keeper.session() as endpoint:
             seen = await endpoint.look()
@@ -237,6 +237,7 @@ class Resource:
             if step is Next.LISTEN:
                 call.enter(call.phase)
                 return await self._end_of(endpoint, call, service)
+            call.lost_at = None  # nothing was called when it was lost: the wait for its end begins with its own call
         await self._until_first(endpoint, call)
         endpoint.begin_listening(job.service)  # only who stands first does: others of the same service wait behind us
         call.enter(Phase.CLAIMED)
@@ -337,7 +338,7 @@ class Resource:
                 await self._give_back(call)
                 call.released = True
                 return
-            except (DeviceGone, Refused, ServiceFault) as error:
+            except (DeviceGone, Refused, ServiceFault, RemoteProtocolError) as error:
                 if not isinstance(error, DeviceGone) or attempt == RELEASE_ATTEMPTS - 1:
                     _log.error("%s: the element of %s stays in the queue: %s", self.url, name, error)
                     return

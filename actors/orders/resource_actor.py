@@ -147,6 +147,9 @@ class ResourceActor(AsyncActor):
     def _execute(self, message: ExecuteService) -> Message:
         kept = self._store.find(message.service_uuid)
         if kept is not None:
+            if kept.request.order != message.order:
+                reason = f"the uuid {message.service_uuid} is that of a service of {kept.request.order}: give another"
+                return Refusal("Conflict", reason)
             site = self._site(kept.request.url)
             return site.status(message.service_uuid) or kept.outcome or self._gone(message, "it has ended")
         if message.again:

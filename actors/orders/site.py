@@ -23,7 +23,7 @@ from tagwerk.actors.orders.logic.pfdl.talk import Output, Parameter
 from tagwerk.actors.orders.logic.queues import client_identifier
 from tagwerk.actors.orders.logic.services import Failure, ServiceFault
 from tagwerk.actors.orders.resource import Resource
-from tagwerk.protocols.errors import DeviceGone, Refused
+from tagwerk.protocols.errors import DeviceGone, Refused, RemoteProtocolError
 from tagwerk.protocols.orders import ExecuteService, ServiceStatus
 from tagwerk.runtime.clock import Clock
 
@@ -302,7 +302,7 @@ class Site:
             try:
                 await self.resource.give_back(work.job)
                 break
-            except (ServiceFault, DeviceGone, Refused) as error:
+            except (ServiceFault, DeviceGone, Refused, RemoteProtocolError) as error:
                 _log.warning("%s: the place of %s: %s", self.resource.url, work.job.client, error)
                 await asyncio.sleep(AGAIN_S)
         if work.phase == "UNKNOWN":

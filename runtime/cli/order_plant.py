@@ -41,6 +41,8 @@ PAGE: Final = 1_000
 LOOK_S: Final = 0.05
 START_S: Final = 30.0
 PRIORITY_LIMIT: Final = 1_000
+SHOWN: Final = 100
+EXACT: Final = 1 << 53
 
 OrderId = Annotated[
     str, typer.Argument(metavar="ID", help="As `order list` shows it.", autocompletion=completion.order_ids)
@@ -100,11 +102,15 @@ def start(
 
     Exit code 2: the order or an input is not sound, and nothing was begun.
     """
-    from tagwerk.runtime.cli.order import program_of, text_of
+    from tagwerk.runtime.cli.order import logic, program_of, text_of
 
     session = session_of(context)
     program = program_of(file, session)
     given = _typed(inputs or [], {one.name: str(one.type) for one in program.tasks["productionTask"].inputs}, file)
+    try:
+        logic("pfdl").Interpreter(program).start("check", given)
+    except Refused as error:
+        raise ConfigError(error.message, file=str(file)) from error
     with _orders(session) as plant:
         message = StartOrder(file.stem, text_of(file), given, priority, plant.user, plant.host, reason)
         answer = plant.ask(CREW, message, session.patience_s(START_S))
@@ -267,7 +273,10 @@ def _orders(session: Session) -> Plant:
 def _control(context: typer.Context, order_id: str, action: str, reason: str) -> None:
     session = session_of(context)
     with _orders(session) as plant:
-        _shown(session, plant.ask(CREW, ControlOrder(order_id, action, plant.user, plant.host, reason)))
+        row = plant.ask(CREW, ControlOrder(order_id, action, plant.user, plant.host, reason))
+    _shown(session, row)
+    if action == "pause" and isinstance(row, OrderRow) and row.running:
+        output.note(f"with their resources already, and going on to their end: {row.running} of its services")
 
 
 def _shown(session: Session, row: Message) -> None:
@@ -358,8 +367,15 @@ def _json(text: str, key: str) -> Any:
     from tagwerk.runtime.cli.order import text_of
 
     try:
-        return json.loads(text_of(Path(text[1:])) if text.startswith("@") else text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(text_of(Path(text[1:])) if text.startswith("@") else text, parse_int=_number)
+    except (ValueError, RecursionError) as error:
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
         raise ConfigError(
-            f"this is no JSON: {error}", key=key, value=text, expected='as in 5, "a" or {"n": 5}'
+            f"this is no JSON: {error}", key=key, value=shown, expected='as in 5, "a" or {"n": 5}'
         ) from error
+
+
+def _number(text: str) -> int | float:
+    """Read a whole number; past 53 bits as the 64-bit float that PFDL's numbers are."""
+    number = float(text)
+    return int(text) if abs(number) <= EXACT else number

@@ -147,6 +147,28 @@ def test_an_event_after_a_lost_session_still_counts() -> None:
     assert (world.queue, world.state) == ([], IDLE)
 
 
+def test_a_session_lost_long_before_the_call_does_not_shorten_the_wait_for_its_end() -> None:
+    world = SimulatedResource([simulated(duration_s=2 * QUICK.gap_s)])
+
+    async def run() -> Mapping[str, Any]:
+        world.queue = [("somebody", "else")]
+        one = resource(world)
+        running = asyncio.create_task(one.execute(job(), lambda _: None))
+        while len(world.queue) < 2:
+            await asyncio.sleep(0)
+        world.cut()
+        await asyncio.sleep(4 * QUICK.gap_s)
+        world.queue.pop(0)
+        world.tell()
+        try:
+            return await running
+        finally:
+            await one.close()
+
+    assert asyncio.run(run()) == {"n": 2}
+    assert len(world.calls) == 1
+
+
 def test_a_session_that_is_lost_for_ever_is_not_waited_for_for_ever() -> None:
     world = SimulatedResource([simulated(tells=False)])
     assert failure(execute(world, lambda now: world.cut() if now is Phase.ACCEPTED else None)) is Failure.UNKNOWN

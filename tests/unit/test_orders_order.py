@@ -13,6 +13,7 @@ from tagwerk.actors.orders.logic.life import (
     Effect,
     Execute,
     Life,
+    ServiceRun,
     ServiceState,
     Stop,
     pack_life,
@@ -35,14 +36,16 @@ from tagwerk.actors.orders.logic.records import (
     ServiceTold,
     Stopped,
     TaskTold,
+    TokenAgain,
     TokensTaken,
     pack_record,
     unpack_record,
     words_of,
 )
-from tagwerk.actors.orders.logic.wishes import refuse_control, unknown_service, wrong_outputs
+from tagwerk.actors.orders.logic.timers import Timers
+from tagwerk.actors.orders.logic.wishes import refuse_control, refuse_unbounded, unknown_service, wrong_outputs
 from tagwerk.protocols.errors import Refused
-from tagwerk.protocols.orders import Asked, Given
+from tagwerk.protocols.orders import Asked, GetOrder, Given, StartOrder
 
 S_NS = 1_000_000_000
 TEXT = """# dialect: tagwerk 1
@@ -367,6 +370,8 @@ def test_another_dispatcher_says_what_is_to_be_done() -> None:
     world.take(ServiceTold("s2", "Cut", "t", (part,), (Asked("part", "Part"),)))
     world.run()
     assert [(one.number, one.failed) for one in world.life.tokens] == [(2, "blunt")]
+    world.take(TokenAgain("s", {"part": {"n": 2}}, ""))  # its token was let go of, and is asked for once more
+    assert [(one.number, one.service_uuid, one.failed) for one in world.life.tokens[1:]] == [(3, "s", "")]
     world.take(TaskTold("t", "main", "t", True, ()))
     assert (world.life.shown, world.life.over) == ("FINISHED", True)
 
@@ -389,6 +394,17 @@ def test_after_a_restore_nothing_goes_on_by_itself() -> None:
     assert (world.life.shown, world.life.over, uuid in world.executed) == ("FINISHED", True, False)
 
 
+def test_what_cannot_be_stored_and_shown_is_refused() -> None:
+    refuse_unbounded(StartOrder("order", "x" * 20_000, {}, -5, "anna"))
+    for wrong in (
+        StartOrder("order", "", {}, 1 << 63, "anna"),
+        StartOrder("o" * 10_001, "", {}, 0, "anna"),
+        GetOrder("order_1", after=-(1 << 63)),
+    ):
+        with pytest.raises(Refused, match="at most"):
+            refuse_unbounded(wrong)
+
+
 def test_what_a_service_is_said_to_have_given_is_checked() -> None:
     world = begun()
     one = world.life.services[world.running("Cut")]
@@ -398,3 +414,17 @@ def test_what_a_service_is_said_to_have_given_is_checked() -> None:
     assert "say what it gave, a Part" in missing
     (misfit,) = wrong_outputs(one, {"part": {"n": "1"}}, PROGRAM)
     assert "this is no number" in misfit
+
+
+def test_a_clock_that_is_set_ends_no_service() -> None:
+    second = 1_000_000_000
+    life = Life()
+    life.services["u"] = ServiceRun(1, "u", "Cut", "t", "t", 1, (), (), 10.0, 100 * second, 100 * second, state="SENT")
+    timers = Timers()
+    assert timers.over([("o", life)], 104 * second, 1_004 * second) == []  # another process began it 4 s ago
+    assert timers.over([("o", life)], 9_999 * second, 1_009 * second) == []
+    assert timers.over([("o", life)], 0, 1_011 * second) == [("o", "u")]
+    life.paused, life.services["u"].state = True, "WAITING"
+    assert (timers.over([("o", life)], 0, 1_012 * second), timers.any) == ([], True)
+    life.services.clear()
+    assert (timers.over([("o", life)], 0, 1_013 * second), timers.any) == ([], False)

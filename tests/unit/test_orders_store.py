@@ -7,7 +7,7 @@ from pathlib import Path
 from tagwerk.actors.orders.logic.order import Order
 from tagwerk.actors.orders.logic.pfdl import read
 from tagwerk.actors.orders.logic.records import Assigned, Begun, Progressed, Record
-from tagwerk.actors.orders.order_store import SNAPSHOT_EVERY, OrderStore
+from tagwerk.actors.orders.order_store import PAGE_BYTES, SNAPSHOT_EVERY, OrderStore
 
 TEXT = "Task productionTask\n    Cut\nEnd\n"
 
@@ -40,10 +40,30 @@ def test_a_log_is_there_after_its_commit(tmp_path: Path) -> None:
     assert found.seq == SNAPSHOT_EVERY + 9
     assert found.life is not None
     assert list(found.life.services) == [uuid]
-    assert [one.kind for one in again.log(found.number, 0, 2)] == ["begun", "progressed"]
-    assert again.services(found.number, 0, 10)[0].name == "Cut"
+    entries, more = again.log(found.number, 0, 2)
+    assert ([one.kind for one in entries], more) == (["begun", "progressed"], True)
+    services, more = again.services(found.number, 0, 10)
+    assert ([one.name for one in services], more) == (["Cut"], False)
+    known = again.service_of(found.number, uuid)
+    assert known is not None
+    assert (known.uuid, again.service_of(found.number, uuid[:-1])) == (uuid, None)
     row = again.row("cut_1")
     assert row is not None
     assert (row.state, row.waiting, again.find("cut_2"), again.rows(10, ended=False)) == ("RUNNING", 1, None, (row,))
     assert again.prune(1 << 62, 10) == 0  # it has not ended
     again.close()
+
+
+def test_what_is_large_is_shown_in_parts(tmp_path: Path) -> None:
+    store = OrderStore(tmp_path / "orders.db")
+    number = store.create("cut", "token", "Cut it", TEXT, 0, "anna", 1).number
+    for seq in range(1, 5):
+        store.append(number, seq, seq, 0, Begun({"text": "x" * (PAGE_BYTES // 2 - 1_000)}, "anna"), must_sync=False)
+    shown: list[int] = []
+    more = True
+    while more:
+        entries, more = store.log(number, shown[-1] if shown else 0, 1_000)
+        assert 1 <= len(entries) <= 2
+        shown += [one.seq for one in entries]
+    assert shown == [1, 2, 3, 4]
+    store.close()

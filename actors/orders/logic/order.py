@@ -49,6 +49,7 @@ from tagwerk.actors.orders.logic.records import (
     ServiceTold,
     Stopped,
     TaskTold,
+    TokenAgain,
     TokensTaken,
 )
 from tagwerk.actors.orders.logic.services import Failure
@@ -82,6 +83,7 @@ class Order:
             Resolved: self._resolved, Controlled: self._controlled, TaskTold: self._task_told,
             Restored: self._restored,
             ServiceTold: self._service_told, TokensTaken: self._tokens_taken,
+            TokenAgain: self._token_again,
         }  # fmt: skip
 
     def apply(self, record: Record, now_ns: int) -> Change:
@@ -233,6 +235,12 @@ class Order:
 
     def _tokens_taken(self, record: TokensTaken) -> None:
         self.life.tokens = [one for one in self.life.tokens if one.number > record.upto]
+
+    def _token_again(self, record: TokenAgain) -> None:
+        life = self.life
+        life.token_number += 1
+        life.tokens.append(Token(life.token_number, record.service_uuid, record.outputs, record.failed))
+        self._effects.append(Wake())
 
     # --- what is common ---
 

@@ -44,13 +44,11 @@ def elements(value: Any) -> tuple[Element, ...]:
     """Read a queue's variable: null, one empty element (no queue), one element, or an array of them."""
     given: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
     found = [
-        Element(
-            str(one.get("Client_Identifier") or ""), str(one.get("Service_UUID") or ""), one.get("Entry_Number") or 0
-        )
+        Element(str(one.get("Client_Identifier") or ""), str(one.get("Service_UUID") or ""), place)
         for one in given
-        if isinstance(one, Mapping)
+        if isinstance(one, Mapping) and isinstance(place := one.get("Entry_Number"), int) and place > 0
     ]
-    return tuple(sorted((one for one in found if one.place > 0), key=lambda one: one.place))
+    return tuple(sorted(found, key=lambda one: one.place))
 
 
 def state_name(state: int | None) -> str:

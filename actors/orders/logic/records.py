@@ -134,6 +134,14 @@ class TokensTaken(_Record, frozen=True):
     upto: int
 
 
+class TokenAgain(_Record, frozen=True):
+    """Its dispatcher asks once more for a service that has ended, and whose token it had let go of."""
+
+    service_uuid: str
+    outputs: dict[str, Any]
+    failed: str
+
+
 Record: TypeAlias = (
     Begun
     | Assigned
@@ -149,6 +157,7 @@ Record: TypeAlias = (
     | TaskTold
     | ServiceTold
     | TokensTaken
+    | TokenAgain
 )
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -193,6 +202,8 @@ def words_of(record: Record) -> tuple[str, str, str, str]:
             kind, what = "service asked for", record.name
         case TokensTaken():
             what = f"up to {record.upto}"
+        case TokenAgain():
+            what = record.failed
         case Begun() | Doubted() | Stopped():
             what = record.reason
         case Overdue():

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from tagwerk.actors.orders.logic.life import Life, ServiceRun, ServiceState
 from tagwerk.actors.orders.logic.pfdl import Program
 from tagwerk.actors.orders.logic.pfdl.talk import OrderState
 from tagwerk.actors.orders.logic.pfdl.values import misfits, type_of
 from tagwerk.protocols.errors import Refused, RefusedCode
+from tagwerk.protocols.message import Message
+
+WORDS_LIMIT: Final = 10_000
+"""Characters of a name or a reason."""
+NUMBER_LIMIT: Final = 1 << 53
+
+
+def refuse_unbounded(message: Message) -> None:
+    """Check the names, reasons and numbers of a message, whoever sent it; an order's text has a bound of its own.
+
+    Raises:
+        Refused: One is too long or too large to be stored and shown.
+    """
+    for key in message.__struct_fields__:
+        value = getattr(message, key)
+        if isinstance(value, str) and key != "text" and len(value) > WORDS_LIMIT:
+            raise Refused(RefusedCode.BAD_VALUE, f"`{key}` has {len(value)} characters; at most {WORDS_LIMIT}")
+        if isinstance(value, int) and abs(value) > NUMBER_LIMIT:
+            raise Refused(RefusedCode.BAD_VALUE, f"`{key}` is {value}; at most {NUMBER_LIMIT} either way")
 
 
 def refuse_control(life: Life, action: str) -> None:

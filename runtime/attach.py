@@ -305,7 +305,7 @@ def attach(
     address: str | None = None,
     *,
     writer: str | None = None,
-    home: Path | None = None,
+    home: Path | str | None = None,
     key: Path | None = None,
     timeout_s: float = 5.0,
 ) -> Plant:
@@ -329,4 +329,4 @@ def attach(
     if writer is not None and _WRITER.fullmatch(writer) is None:
         msg = "not a writer's name"
         raise ConfigError(msg, key="writer", value=writer, expected="lower-case letters, digits and underscores")
-    return Plant(Home(home) if home is not None else Home.default(), writer, timeout_s)
+    return Plant(Home(Path(home)) if home is not None else Home.default(), writer, timeout_s)

@@ -110,7 +110,7 @@ async def attach_async(
     address: str | None = None,
     *,
     writer: str | None = None,
-    home: Path | None = None,
+    home: Path | str | None = None,
     key: Path | None = None,
     timeout_s: float = 5.0,
 ) -> AsyncPlant:

@@ -102,7 +102,7 @@ class Brewery:
 
     def attach(self, **options: Any) -> tagwerk.Plant:
         """A client of it."""
-        return tagwerk.attach(home=self.home, **options)
+        return tagwerk.attach(home=str(self.home), **options)
 
     def peer(self, name: str) -> Peer:
         """How an actor stands."""

@@ -244,14 +244,14 @@ def test_a_plain_list_of_services_is_a_dispatcher(shop: Brewery, workshop: Works
         before = shop.kill("order/0")
         wait_for("order/0 again", lambda: shop.reborn("order/0", before))
         assert plant.query(CREW, GetTokens(order_id, 1, 0.0), Tokens).tokens == ()
-        executed(floor, "Count")
+        executed(workshop, "Polish")
         plant.ask(CREW, wanted)  # a script that begins anew: its token comes again, nothing is executed
         again = plant.query(CREW, GetTokens(order_id, 1, 20.0), Tokens, 30.0).tokens
-        assert [(one.number, one.outputs) for one in again] == [(2, {"count": 2})]
-        assert executed(floor, "Count") == 0
+        assert [(one.number, one.outputs) for one in again] == [(2, {"roughness": 2})]
+        assert executed(workshop, "Polish") == 0
         other = opened(plant)
         plant.ask(CREW, DispatchTask(other, "t", "main", "t", False, given))
-        plant.ask(CREW, DispatchService(other, "s-1", "Count", "t", given, (Asked("count", "number"),)))
+        plant.ask(CREW, DispatchService(other, "s-1", "Polish", "t", given, (Asked("roughness", "number"),)))
         (taken,) = plant.query(CREW, GetTokens(other, 0, 20.0), Tokens, 30.0).tokens
         assert "give another" in taken.failed
         plant.ask(CREW, DispatchTask(other, "t", "main", "t", True))

@@ -7,7 +7,7 @@ transaction too. So a sample is in exactly one of the two, whoever dies when.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -47,6 +47,16 @@ CREATE TABLE set_aside (shard TEXT NOT NULL, journal TEXT NOT NULL, incarnation 
     reason TEXT NOT NULL, frame BLOB NOT NULL) STRICT;
 INSERT INTO state VALUES (1, 0, 0, 0, 0);
 """
+
+
+def last_within(found: Iterable[tuple[int, int]], limit_bytes: int) -> int | None:
+    """The last of the records (number, bytes) that together have no more than so many bytes; the first in any case."""
+    last, size = None, 0
+    for seq, length in found:
+        if last is not None and size + length > limit_bytes:
+            break
+        last, size = seq, size + length
+    return last
 
 
 class DayState(IntEnum):
@@ -166,11 +176,7 @@ class Catalog:
         found = self.connection.execute(
             "SELECT seq, length(record) FROM hot WHERE seq <= ? ORDER BY seq LIMIT ?", (self.sealed_seq, DELETE_RECORDS)
         )
-        last, size = None, 0
-        for seq, length in found:
-            if last is not None and size + length > limit_bytes:
-                break
-            last, size = seq, size + length
+        last = last_within(found, limit_bytes)
         if last is not None:
             self.connection.execute("DELETE FROM hot WHERE seq <= ?", (last,))
         return last is not None

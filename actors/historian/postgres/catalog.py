@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, final
 
-from tagwerk.actors.historian.catalog import DELETE_RECORDS, Day, DayState
+from tagwerk.actors.historian.catalog import DELETE_RECORDS, Day, DayState, last_within
 from tagwerk.actors.historian.logic.arrived import from_bytes, to_bytes
 from tagwerk.protocols.tags import PositionMark
 
@@ -123,11 +123,7 @@ class Catalog:
             "SELECT seq, octet_length(record) FROM hot WHERE seq <= %s ORDER BY seq LIMIT %s",
             (self.sealed_seq, DELETE_RECORDS),
         )
-        last, size = None, 0
-        for seq, length in found:
-            if last is not None and size + length > limit_bytes:
-                break
-            last, size = seq, size + length
+        last = last_within(found, limit_bytes)
         if last is not None:
             self.session.execute("DELETE FROM hot WHERE seq <= %s", (last,))
         return last is not None

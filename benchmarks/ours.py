@@ -22,6 +22,7 @@ from tagwerk.protocols.history import GetHistory, HistoryPage
 from tagwerk.protocols.tags import TagWritten, WriteTag
 from tagwerk.runtime.bench.crowd import IDLE_NS, Loop
 from tagwerk.runtime.bench.plant import ACTORS, BenchPlant
+from tagwerk.runtime.bench.suite import RATE_HZ, TIMED_TAGS
 from tagwerk.runtime.bench.tasks import SINGLES_WINDOW, TAG, WINDOW, Asks, Flow, Kills, Task
 from tagwerk.runtime.bench.work import measured
 from tagwerk.runtime.control import Outcome
@@ -57,7 +58,7 @@ def flows(plant: BenchPlant, sizes: dict[str, Any]) -> Rows:
         task: Task = Flow(batch, messages, tags=TAGS, window=WINDOW if batch > 1 else SINGLES_WINDOW)
         for what, one in _both(task, plant):
             rows.append(speak.row(work, what, measured(one).seen[0].rate, "samples/s"))
-    timed = Flow(1, sizes["timed"], 1_000.0, TAGS)
+    timed = Flow(1, sizes["timed"], RATE_HZ, TIMED_TAGS)
     actors = msgspec.structs.replace(timed, home=str(plant.home), attached=False)
     for what, one in (*_both(timed, plant), ("tagwerk, actors", actors)):
         seen = measured(one).seen[0]

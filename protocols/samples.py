@@ -6,7 +6,8 @@ bins, read without a loop; `quality` nil means that all are Good; `values` is ni
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -97,8 +98,7 @@ class TagValue:
         return _EPOCH + timedelta(microseconds=self.time_ns // 1_000)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Samples:
+class Samples(msgspec.Struct, frozen=True, eq=False):
     """A batch of samples in columns, one type a batch.
 
     Args:
@@ -118,13 +118,17 @@ class Samples:
     values: Any
     times: NDArray[np.int64]
     quality: NDArray[np.uint32]
-    catalog: Catalog | None = field(default=None, repr=False)
+    catalog: Catalog | None = None
     snapshot: bool = False
     complete: bool = True
     received_ns: int = 0
 
     def __len__(self) -> int:
         return len(self.tags)
+
+    def __repr__(self) -> str:
+        columns = f"tags={self.tags!r}, values={self.values!r}, times={self.times!r}, quality={self.quality!r}"
+        return f"Samples({self.kind!r}, {columns}, snapshot={self.snapshot}, complete={self.complete})"
 
     @property
     def size(self) -> int:
@@ -169,7 +173,7 @@ class Samples:
     def at(self, time_ns: int) -> Samples:
         """The same batch, measured at another time (UTC, ns since 1970)."""
         return Samples(
-            self.kind, self.tags, self.values, np.full(len(self), time_ns, "<i8"), self.quality,
+            self.kind, self.tags, self.values, _stamps(time_ns, len(self.tags)), self.quality,
             self.catalog, self.snapshot, self.complete, self.received_ns,
         )  # fmt: skip
 
@@ -178,6 +182,10 @@ class Samples:
             msg = "this batch carries handles only: names come with batches from attach()"
             raise LookupError(msg)
         return self.catalog
+
+
+def _stamps(time_ns: int, count: int) -> NDArray[np.int64]:
+    return np.array((time_ns,), "<i8") if count == 1 else np.full(count, time_ns, "<i8")
 
 
 def _plain(values: Any) -> Sequence[Value]:
@@ -265,7 +273,7 @@ def concatenate(batches: Sequence[Samples]) -> Samples:
         values = [text for batch in batches for text in batch.values]
     elif first.kind is not ValueType.QUALITY:
         values = np.concatenate([batch.values for batch in batches])
-    return replace(
+    return msgspec.structs.replace(
         first,
         tags=np.concatenate([batch.tags for batch in batches]),
         values=values,
@@ -321,6 +329,14 @@ def decode(frame: bytes | memoryview, received_ns: int = 0, catalog: Catalog | N
     Raises:
         RemoteProtocolError: Anything but a correct frame.
     """
+    if len(frame) <= MAX_FRAME_BYTES:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # what is wrong is told below
+            whole = _FRAME.decode(frame)
+            if whole.version == VERSION:
+                return [
+                    _batch(row.kind, row.tags, row.values, row.times, row.quality, received_ns, catalog)
+                    for row in whole.rows
+                ]
     value = unpack(frame, max_bytes=MAX_FRAME_BYTES, max_depth=None)
     if (
         type(value) is not list
@@ -331,10 +347,18 @@ def decode(frame: bytes | memoryview, received_ns: int = 0, catalog: Catalog | N
     ):
         msg = "samples frame is not [1, [batch, ...]]"
         raise RemoteProtocolError(msg)
-    return [_batch(row, received_ns, catalog) for row in value[1]]
+    return [_batch(*_five(row), received_ns, catalog) for row in value[1]]
 
 
-class FrameRow(msgspec.Struct, array_like=True, gc=False):
+def _five(row: Any) -> tuple[Any, Any, Any, Any, Any]:
+    if type(row) is not list or len(row) != 5:
+        msg = "a batch is [kind, tags, values, times, quality]"
+        raise RemoteProtocolError(msg)
+    code, tags, values, times, quality = row
+    return code, tags, values, times, quality
+
+
+class FrameRow(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """A batch as it stands in a frame; the columns are parts of it."""
 
     kind: int
@@ -371,12 +395,10 @@ _KINDS: Final = {int(kind): kind for kind in ValueType}
 _BOOL, _STR, _QUALITY = ValueType.BOOL, ValueType.STR, ValueType.QUALITY  # a look into an enum takes its time
 
 
-def _batch(row: Any, received_ns: int, catalog: Catalog | None) -> Samples:
-    if type(row) is not list:
-        msg = "a batch is [kind, tags, values, times, quality]"
-        raise RemoteProtocolError(msg)
+def _batch(
+    code: Any, tags: Any, values: Any, times: Any, quality: Any, received_ns: int, catalog: Catalog | None
+) -> Samples:
     try:
-        code, tags, values, times, quality = row
         if type(code) is not int:  # True and 1.0 would find the key 1, and not be read again from a journal
             raise TypeError(f"kind {code!r:.40}")
         kind = _KINDS[code]
@@ -444,7 +466,7 @@ def _pieces(batch: Samples, budget: int) -> Iterator[Samples]:
         for start in range(0, len(batch), most):
             part = slice(start, start + most)
             values = None if batch.values is None else batch.values[part]
-            yield replace(
+            yield msgspec.structs.replace(
                 batch, tags=batch.tags[part], values=values, times=batch.times[part], quality=batch.quality[part]
             )
         return

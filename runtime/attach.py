@@ -10,11 +10,11 @@ import os
 import re
 import secrets
 import socket as sockets
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, final
 
 import numpy as np
+from msgspec.structs import replace
 
 from tagwerk.protocols.alarms import AckAlarm, AlarmAcked, AlarmList, AlarmRow, GetAlarms
 from tagwerk.protocols.errors import ConfigError, Refused, RefusedCode, Unavailable

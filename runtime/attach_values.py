@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from tagwerk.protocols.errors import NotJournaled, NotSent, Refused, RefusedCode, Unknown
 from tagwerk.protocols.samples import TYPE_NAMES, Samples, TagValue, ValueType, concatenate, make

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
+from msgspec.structs import replace
 
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.samples import Samples, ValueType, concatenate, make

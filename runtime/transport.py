@@ -6,9 +6,8 @@ A send never blocks: it is taken or not. `Unreachable` says that the peer of a r
 from __future__ import annotations
 
 import os
-import select
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import zmq
 
@@ -44,7 +43,6 @@ HANDSHAKE_MS: Final = 3_000
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE_NOBLOCK: Final = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 _POLLIN: Final = int(zmq.POLLIN)
-_EVENTS: Final = zmq.EVENTS
 
 
 class Unreachable(Unavailable):
@@ -132,27 +130,20 @@ class Transport(Protocol):
 class ZmqPort:
     """A port over a ZeroMQ socket."""
 
-    def __init__(self, socket: zmq.Socket[bytes], unsure: set[ZmqPort], bound_path: str | None = None) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], bound_path: str | None = None) -> None:
         self.socket = socket
         # Without what pyzmq's own multipart calls do for each part, which takes longer than the call.
         self._send = super(zmq.Socket, socket).send
         self._recv = socket.recv
-        self._get = socket.getsockopt
+        self._look = [(socket, _POLLIN)]
         self.descriptor = int(socket.getsockopt(zmq.FD))
-        self._unsure = unsure
         self._bound_path = bound_path
         self._run = 0
-        self._seen = False
-
-    @property
-    def readable(self) -> bool:
-        """True if there is something to be received. Asking makes its descriptor quiet until something comes."""
-        self._seen = int(self._get(_EVENTS)) & _POLLIN != 0
-        return self._seen
+        self.seen = False
+        """True if it has something, as was seen when it was waited for."""
 
     def send(self, frames: Sequence[Buffer]) -> bool:
         """See `Port.send`."""
-        self._unsure.add(self)
         try:
             for frame in frames[:-1]:
                 self._send(frame, _MORE_NOBLOCK)
@@ -169,12 +160,10 @@ class ZmqPort:
     def recv(self) -> list[bytes] | None:
         """See `Port.recv`."""
         # To receive from an empty socket costs an exception, to look costs less: but not each time in a long run.
-        if not self._seen and self._run < LONG_RUN and not self.readable:
+        if not self.seen and self._run < LONG_RUN and not zmq.zmq_poll(self._look, 0):
             self._run = 0
-            self._unsure.discard(self)
             return None
-        self._seen = False
-        self._unsure.add(self)
+        self.seen = False
         try:
             frame = self._recv(_NOBLOCK, False)
         except zmq.Again:
@@ -189,12 +178,10 @@ class ZmqPort:
 
     def subscribe(self, topic: bytes) -> None:
         """See `Subscriber.subscribe`."""
-        self._unsure.add(self)
         self.socket.setsockopt(zmq.SUBSCRIBE, topic)
 
     def unsubscribe(self, topic: bytes) -> None:
         """See `Subscriber.unsubscribe`."""
-        self._unsure.add(self)
         self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
 
     def close(self) -> None:
@@ -210,15 +197,11 @@ class ZmqTransport:
 
     def __init__(self) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._poll = select.poll()
-        self._polled: dict[int, ZmqPort] = {}
         self._listed: list[Port] = []
-        # A socket's descriptor tells only of what came since its state was looked at. So the state of each is looked
-        # at after it was used, and as long as it has something: those are the ones that we cannot be sure of.
-        self._unsure: set[ZmqPort] = set()
+        self._by_socket: dict[object, ZmqPort] = {}
         self._ports: list[ZmqPort] = []
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poll.register(self._wake, select.POLLIN)
+        self._waited: list[tuple[Any, int]] = [(self._wake, _POLLIN)]
 
     def _socket(self, kind: int, limit_bytes: int) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
@@ -232,7 +215,7 @@ class ZmqTransport:
 
     def _port(self, socket: zmq.Socket[bytes], bound: str | None = None) -> ZmqPort:
         path = bound.removeprefix("ipc://") if bound is not None and bound.startswith("ipc://") else None
-        port = ZmqPort(socket, self._unsure, path)
+        port = ZmqPort(socket, path)
         self._ports.append(port)
         return port
 
@@ -273,32 +256,23 @@ class ZmqTransport:
     def wait(self, ports: Sequence[Port], timeout_ns: int) -> list[Port]:
         """See `Transport.wait`."""
         if self._listed != ports:
-            self._register(ports)
+            self._list(ports)
+        timeout_ms = -1 if timeout_ns < 0 else (timeout_ns + 999_999) // 1_000_000
         ready: list[Port] = []
-        for port in tuple(self._unsure):
-            if port.descriptor in self._polled and port.readable:
-                ready.append(port)
-            else:
-                self._unsure.discard(port)
-        timeout_ms = 0 if ready else -1 if timeout_ns < 0 else (timeout_ns + 999_999) // 1_000_000
-        for descriptor, _ in self._poll.poll(timeout_ms):
-            told = self._polled.get(descriptor)
-            if told is None:
+        for socket, _ in zmq.zmq_poll(self._waited, timeout_ms):
+            port = self._by_socket.get(socket)
+            if port is None:
                 with suppress(BlockingIOError):
                     os.eventfd_read(self._wake)
-            elif told not in self._unsure and told.readable:
-                self._unsure.add(told)
-                ready.append(told)
-        return ready if len(ready) < 2 else [port for port in ports if port in ready]
+            else:
+                port.seen = True
+                ready.append(port)
+        return ready
 
-    def _register(self, ports: Sequence[Port]) -> None:
-        for descriptor in self._polled:
-            self._poll.unregister(descriptor)
+    def _list(self, ports: Sequence[Port]) -> None:
         self._listed = list(ports)
-        self._polled = {port.descriptor: port for port in ports if isinstance(port, ZmqPort)}
-        self._unsure.update(self._polled.values())
-        for descriptor in self._polled:
-            self._poll.register(descriptor, select.POLLIN)
+        self._by_socket = {port.socket: port for port in ports if isinstance(port, ZmqPort)}
+        self._waited = [(self._wake, _POLLIN), *((socket, _POLLIN) for socket in self._by_socket)]
 
     def wake(self) -> None:
         """See `Transport.wake`."""
@@ -311,10 +285,8 @@ class ZmqTransport:
     def forget(self, port: Port) -> None:
         """Close a port that is not needed any more."""
         if isinstance(port, ZmqPort):
-            if self._polled.pop(port.descriptor, None) is not None:
-                self._poll.unregister(port.descriptor)
-                self._listed.remove(port)
-            self._unsure.discard(port)
+            if port in self._listed:
+                self._list([other for other in self._listed if other is not port])
             self._ports.remove(port)
             port.close()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from msgspec.structs import replace
 
 from tagwerk.protocols.errors import RemoteProtocolError
 from tagwerk.protocols.frames import BELL_TOPIC, FeedHeader, canonical_globs, read_header, view_topic

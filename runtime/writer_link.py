@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from tagwerk.protocols.errors import Refused, RemoteProtocolError
 from tagwerk.protocols.frames import AckHeader, Kind, pack_header, read_link_header
@@ -25,8 +26,7 @@ STALL_TICKS: Final = 2
 """After so many turns of `ALIVE_S` without an acknowledgement the link is opened again: something got lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """One frame: which rows of it belong to which publish, as (first row after them, ticket)."""
 
     frame: bytes
@@ -142,6 +142,10 @@ class WriterLink:
         """What was gathered becomes frames with numbers."""
         gathered, self._gathered = self._gathered, []
         self._gathered_bytes = self._gathered_turns = 0
+        if len(gathered) == 1 and gathered[0][1] <= BUDGET_BYTES:  # one batch, one frame: its ticket counts one already
+            samples, _, ticket, backfill = gathered[0]
+            self.window.push(Batch(encode([samples]), backfill, ((len(samples), ticket),)))
+            return
         frame = _Frame()
         for samples, size, ticket, backfill in gathered:
             whole = [[samples]] if size <= BUDGET_BYTES else split([samples])

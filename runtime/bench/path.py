@@ -156,6 +156,7 @@ def _publish_in_a_loop(task: Flow) -> tuple[float, float]:
         while publisher.pending >= min(task.window, LINK_WINDOW // 2):
             loop.reactor.step(IDLE_NS)
         publisher.publish(templates[number % len(templates)].at(time.time_ns()))
+        publisher.flush()  # as at the end of an actor's drain
         loop.reactor.step(0)
     while publisher.pending:
         loop.reactor.step(IDLE_NS)

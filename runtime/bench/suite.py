@@ -15,6 +15,8 @@ from tagwerk.runtime.bench.tasks import SINGLES_WINDOW, WINDOW, Asks, Flow, Kill
 from tagwerk.runtime.bench.work import measured
 
 TAGS: Final = 1_000
+TIMED_TAGS: Final = 100
+"""Over how many tags messages at a rate go: each had its first value before the warm-up is over."""
 RATE_HZ: Final = 1_000.0
 Say = Callable[[str], None]
 
@@ -76,7 +78,7 @@ def flows(plant: BenchPlant, sizes: Sizes, say: Say) -> list[Row]:
         rows.append(rate(name, [one.seen[0].rate for one in ours], [one.seen[0].rate for one in floors]))
     for attached, who in ((False, "actors"), (True, "attached scripts")):
         name = f"writer to watcher at 1,000 single samples/s, {who}"
-        task = Flow(1, sizes.timed, RATE_HZ, TAGS, attached=attached)
+        task = Flow(1, sizes.timed, RATE_HZ, TIMED_TAGS, attached=attached)
         ours, floors = _in_turns(task, plant.home, sizes.runs, say, name)
         for column in ("p50_ms", "p99_ms"):
             mine = [getattr(one.seen[0], column) for one in ours]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from tagwerk.protocols.alarms import Occurrence
 from tagwerk.protocols.errors import ConfigError
@@ -330,7 +331,7 @@ def verdict(**changes: object) -> Verdict:
         blows={("cvt", "kill"): 1}, recovery_ms=(10.0, 20.0), failures={}, findings=(), evidence=(),
         commands={"taken": 3}, wrong_commands=0, leases_due=1, leases_fired=1, leases_missed=0,
     )  # fmt: skip
-    return replace(fine, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(fine, **changes)  # type: ignore[arg-type]
 
 
 def test_a_verdict_has_the_keys_of_the_interface() -> None:

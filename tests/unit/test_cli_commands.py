@@ -6,11 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from tagwerk.protocols import history as h
 from tagwerk.protocols.alarms import AlarmRow, GetOccurrences, Occurrence, OccurrenceList

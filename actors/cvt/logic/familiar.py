@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tagwerk.actors.cvt.logic.table import AHEAD_NS, ANYONE
+from tagwerk.actors.cvt.logic.table import AHEAD_NS
 from tagwerk.protocols.samples import DTYPES, ValueType
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class Familiar:
     def __init__(self, table: Table) -> None:
         self._table = table
         self._columns: dict[bytes, _Column] = {}
+        self._seals = np.zeros(len(table), np.int64)
+        """By row: the number, in `_marks`, of who gave it alone and was taken; 0 for nobody."""
+        self._marks: dict[tuple[int, int, int, int], int] = {}
+        """Numbers of writer, session, type and the table's `owners`: with the same, its row is judged as before."""
         self._newest: dict[int, tuple[int, int]] = {}
         """By writer: its session, and the newest time that it gave in it."""
 
@@ -94,27 +98,20 @@ class Familiar:
         self, batch: Samples, writer: int, session: int, received_ns: int, wall_ns: int
     ) -> NDArray[np.intp] | None:
         table = self._table
-        row, last = table.row(int(batch.tags[0])), self._newest.get(writer)
-        if row is None or last is None or last[0] != session or batch.kind not in DTYPES:
+        mark = self._marks.get((writer, session, batch.kind, table.owners))
+        row = table.row(int(batch.tags[0]))
+        if mark is None or row is None or self._seals[row] != mark:
             return None
-        judged = table.owner[row] == writer and table.born[row] == session and table.types[row] == batch.kind
         time_ns, value = int(batch.times[0]), batch.values[0]
-        if (
-            not judged
-            or table.required[row] not in (writer, ANYONE)
-            or time_ns < table.times[row]
-            or time_ns - max(received_ns, wall_ns) > AHEAD_NS
-            or value != value  # a NaN
-            or table.bands[row] > 0
-        ):
+        if time_ns < table.times[row] or time_ns - max(received_ns, wall_ns) > AHEAD_NS or value != value:  # a NaN
             return None
         (table.floats if batch.kind is _FLOAT else table.ints)[row] = value
         table.has_value[row] = True  # it may be the first one behind a NaN
         table.times[row] = time_ns
         table.quality[row] = batch.quality[0]
         table.received[row] = table.heard[row] = received_ns
-        self._newest[writer] = (session, max(last[1], time_ns))
-        return np.array([row])
+        self._newest[writer] = (session, max(self._newest[writer][1], time_ns))
+        return np.array((row,))
 
     def learn(self, batch: Samples, writer: int, session: int, done: Applied) -> None:
         """Remember what `Table.apply` made of a batch.
@@ -130,7 +127,14 @@ class Familiar:
         newest = max(int(part.times.max()) for part in done.current)
         last = self._newest.get(writer)
         self._newest[writer] = (session, max(newest, last[1]) if last is not None and last[0] == session else newest)
-        if len(batch) == 1 or not done.untouched or batch.kind not in DTYPES or self._table.banded(done.rows[0]):
+        if not done.untouched or batch.kind not in DTYPES or self._table.banded(done.rows[0]):
+            return
+        if len(batch) == 1:
+            if len(self._marks) >= LIMIT:
+                self._marks.clear()
+                self._seals[:] = 0
+            mark = self._marks.setdefault((writer, session, batch.kind, self._table.owners), len(self._marks) + 1)
+            self._seals[done.rows[0]] = mark
             return
         if len(self._columns) >= LIMIT:
             self._columns.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import numpy as np
 
 from tagwerk.protocols.samples import BUDGET_BYTES, Samples, encode, join
@@ -43,8 +44,7 @@ class View:
         self.everything = len(self.mask) > 0 and bool(self.mask.all())
 
 
-@dataclass(slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One batch that became current.
 
     Args:
@@ -67,8 +67,14 @@ class Change:
 def frames_for(view: View, changes: Sequence[Change]) -> Iterator[tuple[bytes, int, int]]:
     """What a view gets: (samples frame, position after it, received_ns).
 
-    Neighbours are joined, if there is room for some in a frame. A large batch goes on in the frame it came in.
+    Neighbours are joined, if there is room for some in a frame. A batch that is large, or alone, goes on in the frame
+    that it came in.
     """
+    if len(changes) == 1 and view.everything:
+        change = changes[0]
+        if change.position > view.sent:
+            yield change.frame or encode([change.batch]), change.position, change.received_ns
+        return
     group: list[Samples] = []
     used = 0
     upto = received_ns = 0

@@ -45,7 +45,8 @@ __all__ = ["Actor", "AsyncActor", "Later", "Outcome", "Sender"]
 
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 78
-BEAT_S: Final = 0.25
+BEAT_S: Final = 0.5
+"""How often an actor says that it is not hung; four times in its limit, if that is short."""
 EVENTS: Final = "events/0"
 
 
@@ -219,7 +220,8 @@ class Actor(pykka.Actor):
         return self._end()
 
     def _open(self) -> None:
-        self.reactor.every(BEAT_S, self._beat)
+        limit_s = self.context.slot.read().hang_after_ns / 1e9
+        self.reactor.every(min(BEAT_S, limit_s / 4) if limit_s else BEAT_S, self._beat)
         if self.takes_samples:
             self.ingest_port = self._mailbox.open_ingest(self.context.home.socket(self.name, "in"))
 

@@ -199,6 +199,7 @@ class Peers:
             self.bury(link.name, "frame", "old: it is of an earlier life of this link", size)
         elif header.kind == Kind.RECEIPT:
             link.window.acknowledge(header.number)
+            self._rest()
         elif isinstance(header, DroppedHeader):
             self._dropped(link, header)
         elif header.kind == Kind.REPLY and len(frames) == 2:
@@ -208,6 +209,7 @@ class Peers:
             refused = Refused(reply.code, reply.message, reply.tag) if isinstance(reply, Refusal) else None
             if header.token in self._waiting:
                 self._finish(header.token, refused or reply)
+                self._rest()
             else:
                 self.bury(link.name, type(reply).__name__, "late: the asker had given up", size)
         else:
@@ -260,7 +262,12 @@ class Peers:
             else:
                 self._flush(link)
         self._expire()
-        if not busy and self._poll is not None:
+        if not busy:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Look after nobody if nothing is out: no wake for it."""
+        if self._poll is not None and not self._waiting and not any(len(one.window) for one in self._links.values()):
             self._poll.cancel()
             self._poll = None
 

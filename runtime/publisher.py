@@ -177,6 +177,9 @@ class Publisher:
             self.on_reborn()
 
     def _changed(self) -> None:
+        if self._hurry is not None and not self.pending:
+            self._hurry.cancel()
+            self._hurry = None
         if self._was_full and not self.window_full:
             self._was_full = False
             if self.on_room is not None:
@@ -184,9 +187,6 @@ class Publisher:
 
     def _look_after(self) -> None:
         """While something waits: a shard that was restarted is found soon, not at the next sign of life."""
-        if not self.pending and self._hurry is not None:
-            self._hurry.cancel()
-            self._hurry = None
         for link in self._links.values():
             if link.waiting:
                 link.nudge()

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from tagwerk.runtime.transport import Port, Transport
 
 SECOND_NS: Final = 1_000_000_000
-EARLY_PART: Final = 20
-"""What is called again and again may be called this part of its period early, if others are called then: one wake."""
 
 
 class Timer:
@@ -62,6 +60,7 @@ class Reactor:
         self._ports: list[Port] = []
         self._timers: list[tuple[int, int, Timer]] = []
         self._order = count()
+        self._born_ns = clock.mono_ns()
         self._posted: deque[Callable[[], None]] = deque()
         self._turn_ends: list[Callable[[], None]] = []
         self.turns = 0
@@ -94,9 +93,13 @@ class Reactor:
         return self._add_timer(int(seconds * SECOND_NS), 0, call)
 
     def every(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Call again and again, first after one period. Late turns are skipped, not made up for."""
+        """Call again and again, first within one period. Late turns are skipped, not made up for.
+
+        Periods are counted from the reactor's birth, so that timers of one period, or of multiples of it, share a wake;
+        those of other processes have theirs at another time.
+        """
         period = int(seconds * SECOND_NS)
-        return self._add_timer(period, period, call)
+        return self._add_timer(period - (self.clock.mono_ns() - self._born_ns) % period, period, call)
 
     def _add_timer(self, delay_ns: int, every_ns: int, call: Callable[[], None]) -> Timer:
         timer = Timer(self.clock.mono_ns() + delay_ns, every_ns, call)
@@ -155,7 +158,7 @@ class Reactor:
             fired = True
         if not self._timers or self._timers[0][0] > (now := self.clock.mono_ns()):
             return fired
-        while self._timers and self._timers[0][0] - self._timers[0][2].every_ns // EARLY_PART <= now:
+        while self._timers and self._timers[0][0] <= now:
             _, _, timer = heapq.heappop(self._timers)
             if not timer.live:
                 continue

@@ -29,6 +29,8 @@ AT_ONCE: Final = 200
 """Frames taken in one turn: then others have theirs."""
 PENDING_LIMIT: Final = 1_000
 """Frames kept while a snapshot is on its way; more, and it is asked for again."""
+LOOK_S: Final = 0.5
+"""How often it is looked whether the shard still speaks, and is the same; a successor says by itself that it is there."""
 FIRST_FRAME_S: Final = 1.5
 """A shard beats once a second: a subscription that brought nothing for so long does not work."""
 
@@ -83,7 +85,7 @@ class ShardWatch:
         self._heard_ns = reactor.clock.mono_ns()
         self._handles: NDArray[np.uint32] = np.zeros(0, np.uint32)
         self._closed = False
-        self._timers = [reactor.every(0.1, self._look), reactor.every(VIEW_LEASE_S / 3, self._renew)]
+        self._timers = [reactor.every(LOOK_S, self._look), reactor.every(VIEW_LEASE_S / 3, self._renew)]
         self._register()
 
     def close(self) -> None:

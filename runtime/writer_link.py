@@ -107,6 +107,8 @@ class WriterLink:
         self._expects_birth = False
         self._oldest = 0
         self._stalled = 0
+        self._spoke = False
+        """A batch went out since the last sign of life: it is one."""
 
     def open(self, session: int | None = None) -> None:
         """(Re)open the link; a new session is a new birth of what we own."""
@@ -169,6 +171,7 @@ class WriterLink:
             if not self.port.send([pack_header(Kind.PUBLISH, self.session, number, batch.backfill), batch.frame]):
                 return
             self.window.sent()
+            self._spoke = True
 
     def nudge(self) -> None:
         """Something waits for its acknowledgement: a shard that does not know us any more says so."""
@@ -177,14 +180,16 @@ class WriterLink:
             self.flush()
 
     def tick(self) -> None:
-        """Twice a second: say that we live, or knock again."""
+        """Twice a second: say that we live, if nothing else did, or knock again."""
         if not self.opened:
             if self.session:
                 self._send_open()
         elif self._is_stalled():
             self.open()
         else:
-            self.port.send([pack_header(Kind.ALIVE, self.session)])
+            if not self._spoke:
+                self.port.send([pack_header(Kind.ALIVE, self.session)])
+            self._spoke = False
             self.flush()
 
     def _is_stalled(self) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GLOBS_LIMIT: Final = 10_000
 LEASE_LIMIT_S: Final = 60.0
+TOPIC_BYTES: Final = 8
 SUBSCRIPTIONS_AT_ONCE: Final = 1_000
 """Then others have their turn."""
 
@@ -44,6 +45,8 @@ class Feed:
         self._views: dict[bytes, View] = {}
         self._audience = Audience(len(tags))
         self._greeted: dict[bytes, View] = {}
+        self._strangers: set[bytes] = set()
+        """Topics of views that we do not keep: whoever listens opened them at a predecessor of ours."""
         self.position = 0
         self._changes: list[Change] = []
         self._given = False
@@ -117,11 +120,13 @@ class Feed:
                 view = self._views.get(frames[0][1:])
                 if view is not None:
                     self._greeted[view.topic] = view
+                elif len(frames[0]) == 1 + TOPIC_BYTES:
+                    self._strangers.add(frames[0][1:])
 
     @property
     def due(self) -> bool:
         """There is something for a flush to do."""
-        return bool(self._changes or self._greeted or self._beat_due or self._bell_due)
+        return bool(self._changes or self._greeted or self._strangers or self._beat_due or self._bell_due)
 
     def arm_bell(self) -> None:
         """Somebody has read all that is in the journal: tell of the next thing, once for all who listen."""
@@ -145,6 +150,12 @@ class Feed:
             self._send(view, b"", self.position, now_ns, beat=True)
         self._greeted.clear()
         self._beat_due = False
+        if self._strangers:
+            at = self.position  # it tells of nothing before: whoever is behind sees a gap
+            header = pack_feed_header(self._revision, self._incarnation, at, at, now_ns, beat=True)
+            for topic in self._strangers:
+                self._port.send([topic, header, b""])
+            self._strangers.clear()
         if self._bell_due:
             self._bell_due = False
             header = pack_feed_header(self._revision, self._incarnation, 0, self.position, now_ns, beat=True)

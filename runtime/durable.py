@@ -100,7 +100,8 @@ class DurableReader:
         on_page: Called with each page, its records in order, and those that are left out: they cannot be read, or the
             consumer has died of them. It commits data, events and `page.position` together, then calls `taken`. It
             may raise `NotTaken`.
-        min_interval_s: At least so long between two pulls that found the end: lets commits be grouped.
+        min_interval_s: At least so long between two pulls that found the end: lets commits be grouped. From `IDLE_S` on
+            there is no need of a bell.
         wanted: False if it needs none of this shard's records: its place goes on all the same, so that the shard may
             let go of them.
     """
@@ -135,8 +136,9 @@ class DurableReader:
         self._last_ns = 0
         name = f"{file_form(shard)}.stumbles"
         self._stumbles = Stumbles(actor.context.home.actor_data(actor.name) / name)
-        self._bell = Bell(shard, actor.reactor, actor.directory, self._rang)
-        actor.every(IDLE_S, self._rang)
+        if min_interval_s < IDLE_S:
+            self._bell = Bell(shard, actor.reactor, actor.directory, self._rang)
+        actor.every(IDLE_S, self._look)
         self._pull()
 
     def taken(self, position: PositionMark) -> None:
@@ -156,6 +158,10 @@ class DurableReader:
             self._again = True
         else:
             self._at_end_calls.append(then)
+            self._pull()
+
+    def _look(self) -> None:
+        if not self._asking and not self._held:
             self._pull()
 
     def _rang(self) -> None:

@@ -30,7 +30,7 @@ AT_ONCE: Final = 200
 PENDING_LIMIT: Final = 1_000
 """Frames kept while a snapshot is on its way; more, and it is asked for again."""
 LOOK_S: Final = 0.5
-"""How often it is looked whether the shard still speaks, and is the same; a successor says by itself that it is there."""
+"""How often it is looked whether the shard still speaks, and is the same; a successor speaks up by itself."""
 FIRST_FRAME_S: Final = 1.5
 """A shard beats once a second: a subscription that brought nothing for so long does not work."""
 

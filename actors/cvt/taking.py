@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from tagwerk.actors.cvt.logic.familiar import Familiar
+from tagwerk.actors.cvt.logic.table import Applied
 from tagwerk.protocols.plantwide import Event
 from tagwerk.runtime.durable import SAMPLES
 
@@ -13,7 +14,6 @@ SAME_NS: Final = 10_000_000_000
 
 if TYPE_CHECKING:
     from tagwerk.actors.cvt.actor import Cvt
-    from tagwerk.actors.cvt.logic.table import Applied
     from tagwerk.actors.cvt.logic.writers import Writer
     from tagwerk.protocols.samples import Samples
 
@@ -35,36 +35,34 @@ class Taker:
         """Take one frame; nothing of it is shown or recorded before all of it could be applied."""
         shard = self._shard
         now_ns, wall_ns = shard.steady.now_ns(), shard.clock.now_ns()
-        dead = shard.losses.dead()
-        if len(batches) == 1 and not backfill and not writer.clock_wrong:
-            rows = self._familiar.apply(batches[0], writer.index, writer.birth, now_ns, wall_ns)
-            if rows is not None:
-                shard.feed.add(batches[0], rows, now_ns, frame)
-                shard.recorder.append(SAMPLES, writer.name, number, frame, len(rows), now_ns)
-                return []
-        results: list[Applied] = []
-        for batch in batches:
-            if backfill:
-                results.append(shard.table.backfill(batch, writer.index, dead))
-                continue
-            results.append(
-                shard.table.apply(
-                    batch, writer.index, writer.birth, now_ns, dead, clock_known_wrong=writer.clock_wrong,
-                    wall_ns=wall_ns,
-                )
-            )  # fmt: skip
-            self._note_clock(writer, results[-1])
-            self._familiar.learn(batch, writer.index, writer.birth, results[-1])
+        results = [self._apply(writer, batch, now_ns, wall_ns, backfill=backfill) for batch in batches]
+        as_it_came = all(done.untouched for done in results)
         for done in results:
             for batch, rows in zip(done.current, done.rows, strict=True):
-                shard.feed.add(batch, rows, now_ns)
-        if all(done.untouched for done in results):
-            shard.recorder.append(SAMPLES, writer.name, number, frame, sum(map(len, batches)))
+                shard.feed.add(batch, rows, now_ns, frame if as_it_came and len(batches) == 1 else None)
+        if as_it_came:
+            shard.recorder.append(SAMPLES, writer.name, number, frame, sum(map(len, batches)), now_ns)
         else:
             late = [batch for done in results for batch in done.history_only]
             current = [batch for done in results for batch in done.current]
             shard.recorder.frame(writer.name, number, late, current)
         return _refused(batches, results)
+
+    def _apply(self, writer: Writer, batch: Samples, now_ns: int, wall_ns: int, *, backfill: bool) -> Applied:
+        shard, table = self._shard, self._shard.table
+        if backfill:
+            return table.backfill(batch, writer.index, shard.losses.dead())
+        if not writer.clock_wrong:
+            rows = self._familiar.apply(batch, writer.index, writer.birth, now_ns, wall_ns)
+            if rows is not None:
+                return Applied([batch], [rows])
+        done = table.apply(
+            batch, writer.index, writer.birth, now_ns, shard.losses.dead(), clock_known_wrong=writer.clock_wrong,
+            wall_ns=wall_ns,
+        )  # fmt: skip
+        self._note_clock(writer, done)
+        self._familiar.learn(batch, writer.index, writer.birth, done)
+        return done
 
     def _note_clock(self, writer: Writer, done: Applied) -> None:
         if done.clock_step is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
 from msgspec.structs import replace
 
@@ -28,8 +28,7 @@ NO_BIRTH: Final = -1
 Rows = "NDArray[np.int64]"
 
 
-@dataclass(slots=True)
-class Applied:
+class Applied(msgspec.Struct):
     """What became of one batch.
 
     Args:
@@ -40,10 +39,10 @@ class Applied:
         clock_step: (handle, step in ns) of the first sample whose time cannot be right, if any.
     """
 
-    current: list[Samples] = field(default_factory=list[Samples])
-    rows: list[NDArray[np.intp]] = field(default_factory=list)
-    history_only: list[Samples] = field(default_factory=list[Samples])
-    refused: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    current: list[Samples] = []
+    rows: list[NDArray[np.intp]] = []
+    history_only: list[Samples] = []
+    refused: list[tuple[int, int, str]] = []
     clock_step: tuple[int, int] | None = None
     untouched: bool = True
     """True if every sample is current just as it came."""

@@ -20,14 +20,17 @@ SPARE: Final = 4
 
 
 def of_summaries(summaries: NDArray[Any], kind: ValueType) -> Series:
-    """Chunks that are not opened as the first, least, greatest and last sample of each."""
+    """Chunks that are not opened as the first, least, greatest and last sample of each, each of them once."""
     names = (("first", "first_value"), ("low_at", "low"), ("high_at", "high"), ("last", "last_value"))
     times = np.stack([summaries[at] for at, _ in names], axis=1)
     values = np.stack([numbers_of(summaries[name], kind) for _, name in names], axis=1)
+    once = np.ones(times.shape, np.bool_)
+    for place, others in ((1, (0, 3)), (2, (0, 3)), (3, (0,))):  # the ends stay: what is least may be the first one
+        for other in others:
+            once[:, place] &= (times[:, place] != times[:, other]) | (values[:, place] != values[:, other])
+    once[:, 2] &= (times[:, 2] != times[:, 1]) | (values[:, 2] != values[:, 1])
     order = times.argsort(axis=1, kind="stable")
-    times, values = (np.take_along_axis(column, order, axis=1).reshape(-1) for column in (times, values))
-    new = np.ones(len(times), np.bool_)
-    new[1:] = (times[1:] != times[:-1]) | (values[1:] != values[:-1])
+    times, values, new = (np.take_along_axis(column, order, axis=1).reshape(-1) for column in (times, values, once))
     count = int(np.count_nonzero(new))
     typed = values[new].astype(COLUMN_TYPES[kind])
     return Series(kind, times[new], typed, np.zeros(count, np.uint32), np.ones(count, np.bool_))

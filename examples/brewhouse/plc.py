@@ -28,6 +28,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua_mends import mend_notifications, mend_republish
 from physics import Brewhouse, Phase
 from signals import BREWHOUSE, FERMENTER, Kind, Signal, Value
+from small_server import SmallInternalServer
 
 NAMESPACE: Final = "urn:tagwerk:brewhouse"
 SCAN_NS: Final = 100_000_000
@@ -74,7 +75,7 @@ class Plc:
         self.model = model
         self.noise_count = noise_count
         self.late_s = late_s
-        self.server = Server()
+        self.server = Server(iserver=SmallInternalServer())
         self.points: dict[ua.NodeId, Point] = {}
         self.noise: list[ua.NodeId] = []
         self.folders: dict[str, ua.NodeId] = {}

@@ -10,8 +10,8 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
-from tagwerk.actors.orders.access import door_of
 from tagwerk.actors.orders.dashboard import Poster
+from tagwerk.actors.orders.observer_access import door_of
 from tagwerk.actors.orders.observer_orders import ENDED, ObservedOrders
 from tagwerk.actors.orders.session import quiet_asyncua
 from tagwerk.actors.orders.view_server import ViewServer

@@ -137,7 +137,7 @@ class ObservedOrders:
                 await self._drop(next(iter(self._ended)))
 
     async def _try(self, order_id: str, work: Coroutine[Any, Any, None]) -> None:
-        """Show something of an order. One that cannot be shown is left out from then on: it must not hide the others."""
+        """Show something of an order. One that cannot be shown is left out from then on, and hides no other."""
         try:
             await work
         except Exception:

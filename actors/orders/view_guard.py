@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final
+from importlib import import_module
+from typing import Any, Final
 
 from asyncua.common.connection import TransportLimits
-from asyncua.server import binary_server_asyncio, server
+from asyncua.server import binary_server_asyncio
 
 GATHERED_BYTES: Final = 4 << 20
 """What one connection may have sent of a message that is not whole; chunks have 64 kB."""
@@ -50,9 +51,10 @@ class _Listener(binary_server_asyncio.BinaryServer):
 @contextmanager
 def guarded() -> Generator[None]:
     """A server that is started inside has guarded connections."""
-    plain = server.BinaryServer
-    server.BinaryServer = _Listener  # type: ignore[misc]
+    module: Any = import_module("asyncua.server.server")
+    plain = module.BinaryServer
+    module.BinaryServer = _Listener
     try:
         yield
     finally:
-        server.BinaryServer = plain  # type: ignore[misc]
+        module.BinaryServer = plain

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hmac
 import logging
+import socket
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final, final
+from urllib.parse import urlsplit
 
 from asyncua import ua
 from asyncua.common.manage_nodes import delete_nodes
@@ -130,6 +132,20 @@ class ViewServer:
         self.root = await self.add_object(
             server.nodes.objects, root, "LifeCycleObject", data_object.nodeid, ObjectIds.Organizes
         )
+
+    def port_problem(self) -> str:
+        """Say why nobody can listen there now, "" if one can."""
+        url = urlsplit(self._url)
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                url.hostname, url.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            return f"{self._url}: {error}"
+        return ""
 
     async def listen(self) -> None:
         """Let clients come.

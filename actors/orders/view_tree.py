@@ -157,7 +157,7 @@ class OrderTree:
             nodeid = ua.NodeId()
         if not nodeid.is_null() and self._space.is_free(nodeid):
             return nodeid
-        return ua.NodeId(f"{self._order_id}/{task_uuid}", index)
+        return ua.NodeId(ua.String(f"{self._order_id}/{task_uuid}"), index)
 
     async def _property(self, node: Node, key: str, value: str, *, writable: bool = False) -> Node:
         space = self._space

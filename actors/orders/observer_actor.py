@@ -59,7 +59,7 @@ class ObserverActor(AsyncActor):
         if order.dashboard:
             self._poster = Poster(order.dashboard)
         self._orders = ObservedOrders(self._space, self._poster, self._keep_ended)
-        self.spawn(self._live())
+        self.spawn(self._observe())
         self.ready()
 
     async def on_stop_async(self) -> None:
@@ -69,7 +69,7 @@ class ObserverActor(AsyncActor):
         if self._space is not None:
             await self._space.stop()
 
-    async def _live(self) -> None:
+    async def _observe(self) -> None:
         if self._space is not None:
             with self.busy("make the address space", START_LIMIT_S):
                 await self._space.build()

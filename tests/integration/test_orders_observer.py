@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
-from asyncua.ua.uaerrors import UaError
+from asyncua.ua.uaerrors import BadSecurityPolicyRejected, UaError
 from brewery import Brewery, free_port, wait_for
 from observer_rig import IN_TURN, Board, Observer
 from workshop_rig import ORDER, START_S, STRUCTS, WAIT_S, Workshop, a_order, call
@@ -212,10 +213,14 @@ def test_nobody_looks_who_is_not_let_in(shop: Shop) -> None:
         anonymous, readable = Client(shop.url), Client(shop.url)
         readable.set_user("watcher")
         readable.set_password("look")
-        for client in (anonymous, readable):
-            with pytest.raises((UaError, OSError, TimeoutError)):
-                async with client:
-                    pass
+        for client in (anonymous, readable):  # on a channel without security, which is for asking what there is
+            await client.connect_socket()
+            await client.send_hello()
+            await client.open_secure_channel()
+            assert {one.SecurityMode.name for one in await client.get_endpoints()} == {"SignAndEncrypt"}
+            with pytest.raises(BadSecurityPolicyRejected):
+                await client.uaclient.create_session(ua.CreateSessionParameters())
+            client.disconnect_socket()
 
     asyncio.run(refused())
 

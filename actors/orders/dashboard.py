@@ -86,10 +86,9 @@ class Poster:
         """Send what is left, within `CLOSE_LIMIT_S`."""
         if self._sender is None:
             return
-        if not self._messages.full():
-            self._messages.put_nowait(None)
         try:
             async with asyncio.timeout(CLOSE_LIMIT_S):
+                await self._messages.put(None)
                 await self._sender
         except TimeoutError:
             self._lost += self._messages.qsize()

@@ -58,7 +58,7 @@ class _Processor(UaProcessor):
             raise ServiceError(StatusCodes.BadSessionIdInvalid)
         if typeid == _CREATE and self.session is not None:
             await self.session.close_session(True)
-        return await super()._process_message(typeid, requesthdr, seqhdr, body)
+        return await super()._process_message(typeid, requesthdr, seqhdr, body)  # type: ignore[no-untyped-call]
 
     def _is_offered(self) -> bool:
         """Tell whether the security of the channel is one of those that the server offers."""
@@ -72,7 +72,7 @@ class _Connection(binary_server_asyncio.OPCUAProtocol):
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=UNREAD_BYTES)
             self.processor = _Processor(self.iserver, self.transport, self.limits)
-            self.processor.set_policies(self.policies)
+            self.processor.set_policies(self.policies)  # type: ignore[no-untyped-call]
 
     def pause_writing(self) -> None:
         if self.transport is not None:

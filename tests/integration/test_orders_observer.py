@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class Shop:
             return plant.query(CREW, GetOrder(order_id), OrderDetail).row.state
 
     @asynccontextmanager
-    async def observer(self, password: str = "look") -> AsyncIterator[Observer]:
+    async def observer(self, password: str = "look") -> AsyncGenerator[Observer]:
         """A client that signs and encrypts, and has learned the types."""
         client = Client(self.url, timeout=WAIT_S, watchdog_intervall=WAIT_S)
         client.set_user("watcher")
@@ -189,7 +189,7 @@ def statuses(board: Board, order_id: str) -> list[int]:
 
 
 @asynccontextmanager
-async def seen_again(shop: Shop) -> AsyncIterator[Observer]:
+async def seen_again(shop: Shop) -> AsyncGenerator[Observer]:
     """An observer as soon as there is somebody to look at."""
     async with asyncio.timeout(LIMIT_S):
         while True:

@@ -124,7 +124,7 @@ class Board:
                 self.end_headers()
                 self.wfile.write(b'{"success": true}')
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  as it is called there
+            def log_message(self, format: str, *args: object) -> None:
                 return
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Taker)

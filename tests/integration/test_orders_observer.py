@@ -13,7 +13,7 @@ import pytest
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
-from asyncua.ua.uaerrors import BadSecurityPolicyRejected, UaError
+from asyncua.ua.uaerrors import BadSecurityPolicyRejected, BadSessionIdInvalid, BadUserAccessDenied, UaError
 from brewery import Brewery, free_port, wait_for
 from observer_rig import IN_TURN, Board, Observer
 from workshop_rig import ORDER, START_S, STRUCTS, WAIT_S, Workshop, a_order, call
@@ -82,9 +82,8 @@ class Shop:
         with self.running.attach() as plant:
             return plant.query(CREW, GetOrder(order_id), OrderDetail).row.state
 
-    @asynccontextmanager
-    async def observer(self, password: str = "look") -> AsyncGenerator[Observer]:
-        """A client that signs and encrypts, and has learned the types."""
+    async def client(self, password: str = "look") -> Client:
+        """A client that signs and encrypts."""
         client = Client(self.url, timeout=WAIT_S, watchdog_intervall=WAIT_S)
         client.set_user("watcher")
         client.set_password(password)
@@ -93,7 +92,12 @@ class Shop:
         await client.set_security(
             SecurityPolicyBasic256Sha256, str(self._folder / "own.der"), str(self._folder / "own.pem")
         )
-        async with client:
+        return client
+
+    @asynccontextmanager
+    async def observer(self, password: str = "look") -> AsyncGenerator[Observer]:
+        """One that has learned the types."""
+        async with await self.client(password) as client:
             observer = Observer(client)
             await observer.start()
             yield observer
@@ -205,8 +209,21 @@ def test_nobody_looks_who_is_not_let_in(shop: Shop) -> None:
     async def refused() -> None:
         async with seen_again(shop) as observer:
             node = (await observer.root.get_children())[0]
-            with pytest.raises(UaError):  # it is a view: nobody writes it
-                await (await node.get_child("2:StateVariable")).write_value("Initial")
+            state = await node.get_child("2:StateVariable")
+            with pytest.raises(BadUserAccessDenied):  # it is a view: nobody writes it
+                await state.write_value("Initial")
+            thief = await shop.client("a guess")
+            await thief.connect_socket()
+            await thief.send_hello()
+            await thief.open_secure_channel()
+            session = thief.uaclient.session
+            session.restore_authentication_token(observer.client.uaclient.session.authentication_token)
+            thief._server_nonce = b""
+            with pytest.raises(BadSessionIdInvalid):
+                await thief.activate_session("watcher", "a guess")
+            with pytest.raises(BadUserAccessDenied):
+                await thief.get_node(state.nodeid).read_value()
+            thief.disconnect_socket()
         with pytest.raises(UaError):
             async with shop.observer("a guess"):
                 pass

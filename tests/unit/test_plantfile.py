@@ -258,7 +258,9 @@ def test_the_reference_names_every_key_once() -> None:
         "machine": MACHINE, "order": ORDER, "order.observer": OBSERVER, "resource": RESOURCE, "node": NODE,
         "external": EXTERNAL,
     }  # fmt: skip
-    parts = re.split(r"^## `\[(\w+(?:\.observer)?)[^`]*\]`.*$", REFERENCE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    parts = re.split(
+        r"^## `\[(\w+(?:\.observer)?)[^`]*\]`.*$", REFERENCE.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     documented = dict(zip(parts[1::2], parts[2::2], strict=True))
     assert {section: re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) for section, text in documented.items()} == {
         section: list(form.keys) for section, form in forms.items()

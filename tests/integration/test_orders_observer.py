@@ -222,7 +222,7 @@ def test_nobody_looks_who_is_not_let_in(shop: Shop) -> None:
             await thief.open_secure_channel()
             session = thief.uaclient.session
             session.restore_authentication_token(observer.client.uaclient.session.authentication_token)
-            thief._server_nonce = b""
+            thief._server_nonce = b""  # type: ignore[assignment]
             with pytest.raises(UaError):
                 await thief.activate_session("watcher", "a guess")
             with pytest.raises(BadUserAccessDenied):

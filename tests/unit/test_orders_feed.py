@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from tagwerk.actors.orders import dashboard as dashboard_module
+from tagwerk.actors.orders.crew_feed import CrewFeed
 from tagwerk.actors.orders.dashboard import Dashboard, Poster
 from tagwerk.actors.orders.logic import feed as feed_module
 from tagwerk.actors.orders.logic.feed import Feed
-from tagwerk.actors.orders.logic.order import DEFAULT_TASK, Order
+from tagwerk.actors.orders.logic.order import Order
 from tagwerk.actors.orders.logic.pfdl import read
 from tagwerk.actors.orders.logic.pfdl.talk import (
     Command,
@@ -29,9 +31,23 @@ from tagwerk.actors.orders.logic.pfdl.talk import (
     unpack_command,
 )
 from tagwerk.actors.orders.logic.records import Assigned, Begun, Controlled, Fell, Gave, Record, ServiceTold, TaskTold
+from tagwerk.actors.orders.logic.told import DEFAULT_TASK
 from tagwerk.actors.orders.observer_orders import ObservedOrders
-from tagwerk.protocols.order_feed import OrderPicture, OrderStep, TaskPicture
+from tagwerk.protocols.message import Message
+from tagwerk.protocols.order_feed import (
+    LISTENERS,
+    GetOrderFeed,
+    GetOrderPicture,
+    OrderFeed,
+    OrderPicture,
+    OrderStep,
+    TaskPicture,
+)
 from tagwerk.protocols.orders import Asked, Given, OrderRow
+from tagwerk.runtime.actor import Later, Sender
+
+if TYPE_CHECKING:
+    from tagwerk.actors.orders.crew import Crew, Live
 
 TEXT = """# dialect: tagwerk 1
 Task productionTask
@@ -218,6 +234,109 @@ def test_services_of_no_task_have_one() -> None:
     assert [(one.uuid, one.name) for one in order.tasks()] == [("t", DEFAULT_TASK)]
     seen.take(order.apply(TaskTold("t", "main", "t", True, (), "no"), 1).commands)
     assert seen.heard[-4:] == ["TaskFailed", "ServiceEnded", "ServiceEnded", "OrderEnded"]
+
+
+class Desk:
+    """What the feed needs of the crew: a clock that is turned by hand, and an order."""
+
+    def __init__(self) -> None:
+        self.clock = self
+        self.now_ns = 0
+        self.due: list[tuple[float, Callable[[], None]]] = []
+        self.order = Order("o", read(TEXT))
+        self.live = SimpleNamespace(stored=SimpleNamespace(id="o_1", text=TEXT), order=self.order)
+        self.feed = CrewFeed(cast("Crew", self))
+
+    def mono_ns(self) -> int:
+        return self.now_ns
+
+    def after(self, seconds: float, call: Callable[[], None]) -> None:
+        self.due.append((seconds, call))
+
+    def seen(self, order_id: str) -> tuple[Any, OrderRow]:
+        assert order_id == "o_1"
+        return self.live, row()
+
+    def pass_s(self, seconds: float) -> None:
+        self.now_ns += int(seconds * 1e9)
+        due, self.due = self.due, []
+        for _, call in due:
+            call()
+
+    def happens(self, *records: Record) -> None:
+        for record in records:
+            before = self.order.life.shown
+            self.feed.add(cast("Live", self.live), record, self.order.apply(record, 1), before)
+
+    def ask(self, message: Message, name: str = "observer/0") -> list[Message]:
+        """What it answers, now or later."""
+        answers: list[Message] = []
+        found = self.feed.on_message(message, Sender(name, 1, b"", 0, 0))
+        if isinstance(found, Later):
+            found.bind(answers.append)
+        elif found is not None:
+            answers.append(found)
+        return answers
+
+
+def test_who_asks_for_news_waits_until_they_are_stored() -> None:
+    desk = Desk()
+    ((first),) = desk.ask(GetOrderFeed("", 0))
+    assert isinstance(first, OrderFeed)
+    assert (first.lost, first.upto) == (True, 0)
+    answers = desk.ask(GetOrderFeed(first.epoch, 0))
+    desk.happens(Begun({"n": 1}, "bob"))
+    assert answers == []
+    desk.feed.flushed()
+    (news,) = answers
+    assert isinstance(news, OrderFeed)
+    assert [(one.order, one.state) for one in news.steps] == [("o_1", "RUNNING")] * 2
+    quiet = desk.ask(GetOrderFeed(first.epoch, 2))
+    desk.pass_s(2)
+    assert quiet == [OrderFeed(first.epoch, 2)]
+    (picture,) = desk.ask(GetOrderPicture("o_1"))
+    assert isinstance(picture, OrderPicture)
+    assert (picture.epoch, picture.upto, [one.name for one in picture.tasks]) == (first.epoch, 2, ["productionTask"])
+
+
+def test_who_waits_is_bounded_and_a_state_alone_is_a_step() -> None:
+    desk = Desk()
+    (first,) = desk.ask(GetOrderFeed("", 0))
+    assert isinstance(first, OrderFeed)
+    waiting = [desk.ask(GetOrderFeed(first.epoch, 0), f"script/{number}") for number in range(LISTENERS + 1)]
+    assert [len(one) for one in waiting] == [1, *LISTENERS * [0]]
+    desk.happens(Begun({"n": 1}, "bob"), Controlled("pause", "bob"))
+    desk.feed.flushed()
+    answer = waiting[-1][0]
+    assert isinstance(answer, OrderFeed)
+    assert (answer.steps[-1].state, answer.steps[-1].command) == ("PAUSED", b"")
+
+
+def test_an_order_that_is_tried_again_needs_a_new_picture() -> None:
+    desk = Desk()
+    (first,) = desk.ask(GetOrderFeed("", 0))
+    assert isinstance(first, OrderFeed)
+    desk.happens(Begun({"n": 1}, "bob"))
+    uuid = next(iter(desk.order.life.services))
+    desk.happens(Assigned(uuid, "resource/saw", "opc.tcp://saw:1", "", False), Fell(uuid, "rejected", "no"))
+    desk.happens(Controlled("retry", "bob"))
+    (news,) = desk.ask(GetOrderFeed(first.epoch, 0))
+    assert isinstance(news, OrderFeed)
+    assert [one.anew for one in news.steps][-2:] == [False, True]
+    assert [one.state for one in news.steps][-2:] == ["FAILED", "RUNNING"]
+
+
+def test_nothing_is_kept_for_nobody() -> None:
+    desk = Desk()
+    desk.happens(Begun({"n": 1}, "bob"))
+    (first,) = desk.ask(GetOrderFeed("", 0))
+    assert isinstance(first, OrderFeed)
+    assert first.upto == 0
+    desk.pass_s(61)
+    (later,) = desk.ask(GetOrderFeed(first.epoch, 0))
+    assert isinstance(later, OrderFeed)
+    assert later.lost
+    assert later.epoch != first.epoch
 
 
 def row(state: str = "RUNNING", ended_s: int = 0) -> OrderRow:

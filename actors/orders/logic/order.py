@@ -18,7 +18,6 @@ from tagwerk.actors.orders.logic.life import (
     ServiceRun,
     ServiceState,
     Stop,
-    ToldTask,
     Wake,
 )
 from tagwerk.actors.orders.logic.pfdl import Interpreter, Program
@@ -35,7 +34,6 @@ from tagwerk.actors.orders.logic.pfdl.talk import (
     ServiceFinished,
     ServiceRepeated,
     ServiceStarted,
-    TaskStarted,
 )
 from tagwerk.actors.orders.logic.records import (
     Assigned,
@@ -56,15 +54,13 @@ from tagwerk.actors.orders.logic.records import (
     TokensTaken,
 )
 from tagwerk.actors.orders.logic.services import Failure
-from tagwerk.actors.orders.logic.told import service_command, task_command
+from tagwerk.actors.orders.logic.told import take_service, take_task, told_tasks
 from tagwerk.protocols.errors import LocalProtocolError
 from tagwerk.protocols.order_feed import TaskPicture
 from tagwerk.protocols.orders import Asked, Given, Token
 
 MOST_TRIES: Final = 5
 """Resources that are tried for one service if they cannot be reached."""
-DEFAULT_TASK: Final = "DefaultTask"
-"""The task of services whose dispatcher tells of no task."""
 
 
 @final
@@ -117,15 +113,13 @@ class Order:
 
     def tasks(self) -> Iterator[TaskPicture]:
         """Give its tasks, those first that called the others. A first task that has ended is there, too."""
-        life, run = self.life, self.life.run
+        run = self.life.run
         if self._interpreter is None:
-            at_work = {one.task_uuid for one in life.services.values()}
-            for uuid, one in life.told.items():
-                values = tuple(life.scopes.get(uuid, {}).values())
-                yield TaskPicture(uuid, one.name, one.context_uuid, uuid in at_work, one.served, values)
+            yield from told_tasks(self.life)
         elif run is not None:
             for uuid, task in run.tasks.items():
-                values = tuple(Given(one.name, one.type, one.value) for one in self._interpreter.variables(run, uuid))
+                variables = self._interpreter.variables(run, uuid)
+                values = tuple(Given(one.name, one.type, one.value) for one in variables)
                 yield TaskPicture(uuid, task.name, task.context_uuid, task.service_uuid != "", task.served, values)
 
     # --- one record each ---
@@ -235,30 +229,13 @@ class Order:
                 self._take(commands)
 
     def _task_told(self, record: TaskTold) -> None:
-        life = self.life
-        life.root = life.root or record.task_uuid
-        uuid, context = record.task_uuid, record.context_uuid
-        self._commands.append(task_command(record))
-        if not record.finished:
-            life.scopes[uuid] = {one.name: one for one in record.values}
-            life.told[uuid] = ToldTask(record.name, context)
-            return
-        if uuid != context:
-            life.scopes.setdefault(context, {}).update({one.name: one for one in record.values})
-            life.scopes.pop(uuid, None)
-            life.told.pop(uuid, None)
-        elif record.task_uuid == life.root:
+        self._commands.append(take_task(self.life, record))
+        if record.finished and record.task_uuid == record.context_uuid == self.life.root:
             state = OrderState.FAILED if record.failed else OrderState.FINISHED
             self._close(state, record.failed)
 
     def _service_told(self, record: ServiceTold) -> None:
-        life, context = self.life, record.context_uuid
-        life.root = life.root or context
-        if context not in life.told:  # a dispatcher of services alone
-            life.told[context] = ToldTask(DEFAULT_TASK, life.root)
-            self._commands.append(TaskStarted(context, DEFAULT_TASK, life.root, ()))
-        life.told[context] = life.told[context]._replace(served=True)
-        self._commands.append(service_command(record))
+        self._commands += take_service(self.life, record)
         self._start(
             record.service_uuid, record.name, record.context_uuid, "", 1, record.inputs, record.outputs,
             record.timeout_s,

@@ -30,7 +30,7 @@ SERVER_NAME: Final = "Execution Engine"
 NAMESPACE: Final = "http://exection_engine.fraunhofer.iosb.de"
 FIRST_NUMBER: Final = 1 << 20
 NUMBERS: Final = (1 << 32) - FIRST_NUMBER
-TASKS_LIMIT: Final = 5_000
+TASKS_LIMIT: Final = 2_000
 BYTES_LIMIT: Final = 128 << 20
 """Of all values that are shown."""
 
@@ -194,8 +194,17 @@ class ViewServer:
 
     async def remove(self, node: Node, parent: Node, reference: int) -> None:
         """Take a node away from its parent, with all below it."""
-        await parent.delete_reference(node, reference, bidirectional=False)
+        await self.unlink(node, parent, reference)
         await self._remove(node)
+
+    async def unlink(self, node: Node, parent: Node, reference: int) -> None:
+        """Take the reference of a parent to a node away; asyncua's own way reads all that the parent has."""
+        item = ua.DeleteReferencesItem()
+        item.SourceNodeId, item.TargetNodeId = parent.nodeid, node.nodeid
+        item.ReferenceTypeId = ua.NodeId(ua.Int32(reference))
+        item.IsForward, item.DeleteBidirectional = True, False
+        for status in await parent.session.delete_references([item]):
+            status.check()
 
     async def _remove(self, node: Node) -> None:
         """Take a node away, with all below it.

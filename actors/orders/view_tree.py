@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 from asyncua import ua
@@ -51,14 +52,15 @@ class _Variable:
 
 @dataclass(slots=True)
 class _Task:
-    """A task that is shown."""
+    """A task that is shown. `below`: those that it called."""
 
     node: Node
     parent: Node
     context_uuid: str
     state: str
     state_node: Node
-    variables: dict[str, _Variable]
+    variables: dict[str, _Variable] = field(default_factory=dict[str, _Variable])
+    below: dict[str, None] = field(default_factory=dict[str, None])
 
 
 @final
@@ -111,6 +113,7 @@ class OrderTree:
             await self._begin(one.uuid, one.name, one.context_uuid)
             await self._state(one.uuid, IN_PROGRESS if one.waits else READY if one.served else INITIAL)
             await self._show(one.uuid, [Parameter(each.name, each.type, each.value) for each in one.values])
+            await asyncio.sleep(0)  # there may be thousands, and clients wait
 
     async def label(self, **words: str) -> None:
         """Show these properties at the first task, if the order has one."""
@@ -146,7 +149,9 @@ class OrderTree:
         await self._property(node, "TaskName", name)
         state = await self._property(node, "StateVariable", INITIAL, writable=space.door.writable)
         await self._property(node, "CurrentExecution", "None", writable=space.door.writable)
-        self._tasks[task_uuid] = _Task(node, parent, context_uuid, INITIAL, state, {})
+        if context is not None:
+            context.below[task_uuid] = None
+        self._tasks[task_uuid] = _Task(node, parent, context_uuid, INITIAL, state)
 
     def _nodeid(self, task_uuid: str) -> ua.NodeId:
         """Give `g=<uuid>`; a dispatcher's uuid that is none, or another order's too, is told with the order's id."""
@@ -227,8 +232,11 @@ class OrderTree:
         task = self._tasks.pop(task_uuid, None)
         if task is None:
             return
-        for below in [uuid_ for uuid_, one in self._tasks.items() if one.context_uuid == task_uuid]:
+        for below in list(task.below):
             await self._end(below)
+        if task.context_uuid in self._tasks:
+            self._tasks[task.context_uuid].below.pop(task_uuid, None)
+        await asyncio.sleep(0)  # there may be thousands, and clients wait
         await self._space.remove(task.node, task.parent, ObjectIds.HasComponent)
         self._space.tasks -= 1
         self._space.bytes -= sum(one.size for one in task.variables.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -102,6 +103,7 @@ class ViewTypes:
         types = OrderTypes(fields, found)
         for name in new:
             await self._show(found[name], fields[name], types)
+            await asyncio.sleep(0)  # there may be thousands, and clients wait
         return types
 
     async def release(self, types: OrderTypes) -> None:

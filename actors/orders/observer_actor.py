@@ -90,9 +90,12 @@ class ObserverActor(AsyncActor):
 
     async def _listen(self, space: ViewServer) -> None:
         """Listen as soon as the port is free."""
+        told = ""
         while problem := space.port_problem():
-            self._link(levels.LINK_DOWN)
-            self.log.warning("cannot listen: %s", problem)
+            if problem != told:
+                self.log.warning("cannot listen, tried again until it can: %s", problem)
+                self._link(levels.LINK_DOWN)
+            told = problem
             await asyncio.sleep(LISTEN_AGAIN_S)
         await space.listen()
         self._link(levels.LINK_UP)

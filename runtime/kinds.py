@@ -23,6 +23,7 @@ KINDS: Final[Mapping[str, str]] = MappingProxyType(
         "order": "tagwerk.actors.orders.crew:Crew",
         "resource": "tagwerk.actors.orders.resource_actor:ResourceActor",
         "assigner": "tagwerk.actors.orders.assigner_actor:AssignerActor",
+        "observer": "tagwerk.actors.orders.observer_actor:ObserverActor",
         "events": "tagwerk.actors.events.actor:Events",
     }
 )

@@ -21,6 +21,7 @@ KIND_NEEDS: Final = MappingProxyType(
         "resource": ("cvt",),
         "assigner": ("resource",),
         "order": ("cvt", "resource", "assigner"),
+        "observer": ("order",),
     }
 )
 

@@ -17,10 +17,18 @@ from tagwerk.runtime.memory import give_back
 from tagwerk.runtime.plantfile_columns import TagColumns
 from tagwerk.runtime.plantfile_findings import Findings
 from tagwerk.runtime.plantfile_links import check_alarms, check_nodes, check_sources
-from tagwerk.runtime.plantfile_models import AlarmConfig, OpcuaConfig, PlantFile, TagConfig, resource_names
+from tagwerk.runtime.plantfile_models import (
+    AlarmConfig,
+    OpcuaConfig,
+    OrderSection,
+    PlantFile,
+    TagConfig,
+    resource_names,
+)
 from tagwerk.runtime.plantfile_orders import (
     CREW,
     check_resources,
+    observer_problems,
     order_alarms,
     order_problems,
     order_tags,
@@ -55,7 +63,7 @@ def build_plant(path: Path, findings: Findings) -> PlantFile:
     machines = _named(findings, "machine", forms.MACHINE, rules.machine_problems, _part_problem)
     nodes = _named(findings, "node", forms.NODE, rules.node_problems, _node_problem)
     externals = _named(findings, "external", forms.EXTERNAL, rules.external_problems, _part_problem)
-    order = findings.fill(("order",), forms.ORDER, tables.get("order", {}), partial(order_problems, folder=path.parent))
+    order = _order(findings, path.parent)
     resource_rules = partial(resource_problems, folder=path.parent)
     resources = _named(findings, "resource", forms.RESOURCE, resource_rules, _part_problem)
     check_resources(resources, findings)
@@ -97,6 +105,19 @@ def build_plant(path: Path, findings: Findings) -> PlantFile:
         tags.seal()
         give_back()
     return result
+
+
+def _order(findings: Findings, folder: Path) -> OrderSection:
+    """Give the section `[order]` with the table in it."""
+    table: Any = findings.tables.get("order", {})
+    inner: Any = table.get("observer") if isinstance(table, dict) else None
+    own = table if inner is None else {key: value for key, value in table.items() if key != "observer"}
+    order = findings.fill(("order",), forms.ORDER, own, partial(order_problems, folder=folder))
+    if inner is None:
+        return order
+    place = ("order", "observer")
+    observer = findings.fill(place, forms.OBSERVER, inner, partial(observer_problems, folder=folder))
+    return order.model_copy(update={"observer": observer})
 
 
 def _refuse_unknown(findings: Findings) -> None:

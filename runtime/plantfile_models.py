@@ -225,6 +225,28 @@ class MachineConfig(Section):
         return max(_LEASE_LEAST_S, _LEASE_CYCLES * self.interval_s) if self.lease_s is None else self.lease_s
 
 
+class ObserverSection(Section):
+    """`[order.observer]`: the OPC UA server in which others look at orders."""
+
+    sample: ClassVar[MappingProxyType[str, Any]] = MappingProxyType({"url": "opc.tcp://sample:4840"})
+
+    url: Text = Field(description="opc.tcp://HOST:PORT/PATH where it listens")
+    security: Literal["none", "sign", "sign_and_encrypt"] = Field(
+        default="sign_and_encrypt", description="least message security that clients need"
+    )
+    user: Text = Field(default="", description="user name that clients give")
+    password_file: Text = Field(default="", description="file with the password, relative to this file")
+    anonymous: Flag = Field(default=False, description="whether clients need no user name")
+    certificate: Text = Field(default="", description="the server's certificate, PEM or DER; none: it makes one")
+    key: Text = Field(default="", description="private key of the certificate, PEM or DER")
+    clients: Annotated[int, Field(strict=True, ge=1, le=200)] = Field(
+        default=20, description="most connections at the same time"
+    )
+    ended: Annotated[int, Field(strict=True, ge=0, le=200)] = Field(
+        default=20, description="how many orders that have ended are still shown"
+    )
+
+
 class OrderSection(Section):
     """`[order]`: production orders as a whole."""
 
@@ -242,6 +264,8 @@ class OrderSection(Section):
     )
     user: Text = Field(default="", description="user name there; none: anonymous")
     password_file: Text = Field(default="", description="file with the password, relative to this file")
+    dashboard: Text = Field(default="", description="http://HOST:PORT of a dashboard that is told of all orders")
+    observer: ObserverSection | None = Field(default=None, description="the table [order.observer]")
 
 
 class ResourceConfig(Section):
@@ -358,7 +382,9 @@ class PlantFile:
     def _order_actors(self) -> tuple[str, ...]:
         if not self.orders:
             return ()
-        return (*(f"resource/{name}" for name in resource_names(self.order, self.resources)), "assigner/0", "order/0")
+        observer = ("observer/0",) if self.order.observer is not None or self.order.dashboard else ()
+        names = resource_names(self.order, self.resources)
+        return (*(f"resource/{name}" for name in names), "assigner/0", "order/0", *observer)
 
 
 def resource_names(order: OrderSection, resources: dict[str, ResourceConfig]) -> tuple[str, ...]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from tagwerk.runtime.plantfile_findings import Findings
-from tagwerk.runtime.plantfile_models import OpcuaConfig, OrderSection, ResourceConfig, resource_names
+from tagwerk.runtime.plantfile_models import ObserverSection, OpcuaConfig, OrderSection, ResourceConfig, resource_names
 from tagwerk.runtime.plantfile_rules import opcua_problems
 from tagwerk.runtime.plantfile_syntax import URL_FORM, url_problem
 from tagwerk.runtime.plantfile_tables import Problem
 
 CREW: Final = "order/0"
+WEB_FORM: Final = "http://HOST:PORT, as in http://192.168.0.10:8080"
+_WEB: Final = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?(?:/[^\s]*)?")
 _CREW_TAGS: Final = (
     ("running", "int", "orders that run"),
     ("executing", "int", "services that have a resource"),
@@ -45,7 +48,30 @@ def order_problems(order: OrderSection, folder: Path) -> Iterator[Problem]:
             yield Problem((key,), problem, url, URL_FORM)
     if order.agent and not order.registry:
         yield Problem(("agent",), "an agent chooses among those of a registry", order.agent, "a registry beside it")
+    if order.dashboard and not _WEB.fullmatch(order.dashboard):
+        yield Problem(("dashboard",), "it is not the address of a dashboard", order.dashboard, WEB_FORM)
     yield from _access_problems(order, folder)
+
+
+def observer_problems(observer: ObserverSection, folder: Path) -> Iterator[Problem]:
+    """Give what is wrong with the table `[order.observer]`; files are relative to `folder`."""
+    if problem := url_problem(observer.url):
+        yield Problem(("url",), problem, observer.url, URL_FORM)
+    if not observer.user and not observer.anonymous:
+        expected = "a user and password_file, or anonymous = true"
+        yield Problem(("user",), "nobody may look", None, expected, ("anonymous",))
+    if observer.user and observer.security == "none":
+        expected = '"sign_and_encrypt"; without security, anonymous = true and no user'
+        yield Problem(("security",), "the password would travel readable", observer.security, expected, ("user",))
+    for key, other in (("certificate", "key"), ("key", "certificate")):
+        name: str = getattr(observer, key)
+        if name and not (folder / name).is_file():
+            yield Problem((key,), "there is no such file", name, f"a file in {folder}")
+        if name and not getattr(observer, other):
+            yield Problem((other,), "the key is missing", None, f"it belongs to `{key}`", (key,))
+    if observer.key and (folder / observer.key).is_file() and (folder / observer.key).stat().st_mode & 0o077:
+        yield Problem(("key",), "the private key is open to others", observer.key, f"chmod 600 {folder / observer.key}")
+    yield from _access_problems(observer, folder)
 
 
 def resource_problems(resource: ResourceConfig, folder: Path) -> Iterator[Problem]:
@@ -55,7 +81,7 @@ def resource_problems(resource: ResourceConfig, folder: Path) -> Iterator[Proble
     yield from _access_problems(resource, folder)
 
 
-def _access_problems(section: OrderSection | ResourceConfig, folder: Path) -> Iterator[Problem]:
+def _access_problems(section: OrderSection | ResourceConfig | ObserverSection, folder: Path) -> Iterator[Problem]:
     link = OpcuaConfig(
         url="opc.tcp://sample:4840", security=section.security, user=section.user, password_file=section.password_file
     )

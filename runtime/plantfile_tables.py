@@ -18,6 +18,7 @@ from tagwerk.runtime.plantfile_models import (
     JournalSection,
     MachineConfig,
     NodeConfig,
+    ObserverSection,
     OpcuaConfig,
     OrderSection,
     PlantSection,
@@ -109,6 +110,7 @@ ALARM: Final = _section_form(AlarmConfig)
 OPCUA: Final = _section_form(OpcuaConfig)
 MACHINE: Final = _section_form(MachineConfig)
 ORDER: Final = _section_form(OrderSection)
+OBSERVER: Final = _section_form(ObserverSection)
 RESOURCE: Final = _section_form(ResourceConfig)
 NODE: Final = _section_form(NodeConfig)
 EXTERNAL: Final = _section_form(ExternalConfig)

@@ -73,15 +73,22 @@ def pin_hint(directory: Path | None) -> str:
     return f" (if the server has a new certificate, remove {pin})" if pin is not None and pin.exists() else ""
 
 
-def own_certificate(directory: Path) -> tuple[bytes, bytes]:
-    """Our certificate (DER) and key (PEM), made if they are not there."""
+def own_certificate(
+    directory: Path, uri: str = "", usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH
+) -> tuple[bytes, bytes]:
+    """Our certificate (DER) and key (PEM), made if they are not there.
+
+    Args:
+        directory: Where they are kept.
+        uri: Who it says that we are; "": `application_uri()`.
+        usage: What it is for.
+    """
     certificate, key = directory / "own.der", directory / "own.pem"
     if not (certificate.exists() and key.exists()):
         private = cert_gen.generate_private_key()
-        uri = application_uri()
+        uri = uri or application_uri()
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri), x509.DNSName(socket.gethostname())]
-        usage = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        made = cert_gen.generate_self_signed_app_certificate(private, uri, {}, names, usage, days=VALID_DAYS)
+        made = cert_gen.generate_self_signed_app_certificate(private, uri, {}, names, [usage], days=VALID_DAYS)
         certificate.unlink(missing_ok=True)
         _write_private(key, cert_gen.dump_private_key_as_pem(private))
         _write_private(certificate, made.public_bytes(Encoding.DER))

@@ -220,7 +220,7 @@ class Alarms(Actor):
 
     def _look_at_gauges(self, actor: str, counters: tuple[int, ...], now_ns: int) -> None:
         kind = actor.partition("/")[0]
-        if kind in ("opcua", "resource") and (link := counters[levels.LINK_COUNTER]) != levels.LINK_UNKNOWN:
+        if kind in ("opcua", "resource", "observer") and (link := counters[levels.LINK_COUNTER]) != levels.LINK_UNKNOWN:
             system.watch_level(self._book, actor, system.Trouble.LINK, active=link == levels.LINK_DOWN, now_ns=now_ns)
         elif kind == "historian" and (disk := counters[levels.DISK_COUNTER]) != levels.DISK_UNKNOWN:
             system.watch_level(self._book, actor, system.Trouble.DISK, active=disk >= levels.DISK_WARN, now_ns=now_ns)

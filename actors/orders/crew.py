@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
+from tagwerk.actors.orders.crew_feed import CrewFeed
 from tagwerk.actors.orders.crew_hands import Hands
 from tagwerk.actors.orders.crew_tags import CrewTags
 from tagwerk.actors.orders.dispatchers import Dispatchers
@@ -122,6 +123,7 @@ class Crew(Actor):
             self.outbox = self._store.outbox
             self._hands = Hands(self, self._config.assign_wait_s)
             self._dispatchers = Dispatchers(self)
+            self._feed = CrewFeed(self)
             for stored in self._store.live():
                 found = self._take_up(stored)
                 self._effects += [(stored.id, effect) for effect in found.order.pending()]
@@ -178,7 +180,7 @@ class Crew(Actor):
                 return self._resolve(message)
             answer: Message | Later | None = self._asked(message)
             if answer is None:
-                answer = self._dispatchers.on_message(message, sender)
+                answer = self._dispatchers.on_message(message, sender) or self._feed.on_message(message, sender)
         except Refused as refused:
             return Refusal(refused.code, refused.message, refused.tag)
         return answer if answer is not None else super().on_message(message, sender)
@@ -201,6 +203,7 @@ class Crew(Actor):
         self._effects += [(order_id, effect) for effect in change.effects]
         if life.shown != before:
             self._audit(order_id, "state", before, life.shown, life.reason)
+        self._feed.add(live, record, change, before)
         self._tags.changed(order_id)
         if not self._looks and any(one.timeout_s is not None for one in change.touched):
             self._looks = True
@@ -218,6 +221,7 @@ class Crew(Actor):
         elif not self._sync_due:
             self._sync_due = True
             self.after(SYNC_S, self._sync)
+        self._feed.flushed()
         effects, self._effects = self._effects, []
         for order_id, effect in effects:
             self._hands.do(order_id, effect)
@@ -395,6 +399,14 @@ class Crew(Actor):
     def slots(self) -> int:
         """How many orders have tags of their own."""
         return self._config.slots
+
+    def seen(self, order_id: str) -> tuple[Live, OrderRow]:
+        """Give any order as it is now, and in one line.
+
+        Raises:
+            Refused: There is none of this id.
+        """
+        return self._any(order_id), self._row(order_id)
 
     def state_of(self, order_id: str) -> str:
         """Give the state of any order.

@@ -16,7 +16,6 @@ from tagwerk.actors.orders.logic.pfdl.talk import (
     Command,
     OrderEnded,
     OrderState,
-    RunState,
     ServiceFinished,
     ServiceStarted,
     TaskFailed,
@@ -25,12 +24,16 @@ from tagwerk.actors.orders.logic.pfdl.talk import (
 )
 
 MESSAGES_LIMIT: Final = 1_000
+BYTES_LIMIT: Final = 32 << 20
+"""Of messages that wait to be sent."""
+TREE_LIMIT: Final = 1_000
+"""Tasks and services in the tree of calls of one order; what comes later is told as log events alone."""
 POST_LIMIT_S: Final = 2.0
 CLOSE_LIMIT_S: Final = 3.0
 STARTED: Final = 2
 FINISHED: Final = 4
 
-Post = Callable[[str, dict[str, Any]], None]
+Post = Callable[[str, bytes], None]
 
 _log = logging.getLogger(__name__)
 
@@ -52,101 +55,125 @@ def said(command: Command) -> tuple[int, str]:
 
 
 @final
-class Dashboard:
-    """Posts to one dashboard.
+class Poster:
+    """Sends messages to one dashboard, one after the other.
 
     Args:
-        address: `http://host:port`; "" is none.
-        order_id: Of the run.
-        text: The program's text.
-        program: The program.
-        post: Sends one message to a URL, in a thread; raises OSError if it cannot.
+        address: `http://host:port`.
+        post: Sends one body to a URL, in a thread; raises OSError if it cannot.
     """
 
-    def __init__(self, address: str, order_id: str, text: str, program: Program, post: Post | None = None) -> None:
+    def __init__(self, address: str, post: Post | None = None) -> None:
         self._address = address.rstrip("/")
-        self._order_id = order_id
-        self._text = text
-        self._graph = dot(program) if address else ""
-        self._since = 0
-        self._tree: dict[str, dict[str, Any]] = {}
-        self._root: dict[str, Any] = {}
-        self._messages: asyncio.Queue[tuple[str, dict[str, Any]] | None] = asyncio.Queue(MESSAGES_LIMIT)
+        self._messages: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue(MESSAGES_LIMIT)
+        self._bytes = 0
         self._sender: asyncio.Task[None] | None = None
         self._lost = 0
         self._post = post or posted
 
-    def take(self, command: Command, _state: RunState) -> None:
-        """Tell of a command. Never waits: what does not fit into the line is left out."""
-        if not self._address:
-            return
-        now = int(time.time())
+    def put(self, path: str, message: dict[str, Any]) -> None:
+        """Send a message later. Never waits: what does not fit into the line is left out."""
         if self._sender is None:
-            self._since = now
             self._sender = asyncio.get_running_loop().create_task(self._send())
-            self._order(now, STARTED)
-        if isinstance(command, (TaskStarted, ServiceStarted)):
-            self._grow(command)
-        level, text = said(command)
-        event = {"order_id": self._order_id, "log_message": text, "log_date": now, "log_level": level}
-        self._put("log_event", event)
-        if isinstance(command, OrderEnded):
-            self._order(now, FINISHED)
+        body = json.dumps(message).encode()
+        if self._messages.full() or self._bytes + len(body) > BYTES_LIMIT:
+            self._lost += 1
+            return
+        self._bytes += len(body)
+        self._messages.put_nowait((path, body))
 
     async def close(self) -> None:
         """Send what is left, within `CLOSE_LIMIT_S`."""
         if self._sender is None:
             return
-        if not self._messages.full():
-            self._messages.put_nowait(None)
         try:
             async with asyncio.timeout(CLOSE_LIMIT_S):
+                await self._messages.put(None)
                 await self._sender
         except TimeoutError:
             self._lost += self._messages.qsize()
         if self._lost:
             _log.warning("%d messages did not reach the dashboard %s", self._lost, self._address)
 
-    def _order(self, now: int, status: int) -> None:
-        order = {"order_id": self._order_id, "starting_date": self._since, "last_update": now, "status": status}
-        self._put("pfdl_order", {**order, "pfdl_string": self._text})
-
-    def _grow(self, command: TaskStarted | ServiceStarted) -> None:
-        """Hang a task or service into the tree of calls, and show it."""
-        own = command.task_uuid if isinstance(command, TaskStarted) else command.service_uuid
-        node: dict[str, Any] = {"id": own, "name": command.name, "children": []}
-        if isinstance(command, TaskStarted):
-            self._tree[own] = node
-        if command.context_uuid in self._tree and command.context_uuid != own:
-            self._tree[command.context_uuid]["children"].append(node)
-        else:
-            self._root = node
-        content = f"{self._graph}\ncall_tree:{json.dumps(self._root)}"
-        self._put("petri_net", {"order_id": self._order_id, "content": content, "type_pn": "dot"})
-
-    def _put(self, path: str, message: dict[str, Any]) -> None:
-        if self._messages.full():
-            self._lost += 1
-        else:
-            self._messages.put_nowait((path, message))
-
     async def _send(self) -> None:
+        down = False
         while (one := await self._messages.get()) is not None:
+            self._bytes -= len(one[1])
             try:
                 await asyncio.to_thread(self._post, f"{self._address}/{one[0]}", one[1])
+                down = False
             except OSError as error:
-                if not self._lost:
+                if not down:
                     _log.warning("the dashboard %s: %s", self._address, error)
+                down = True
                 self._lost += 1
 
 
-def posted(url: str, message: dict[str, Any]) -> None:
-    """Post a message.
+@final
+class Dashboard:
+    """What a dashboard is told of one order.
+
+    Args:
+        poster: Sends it.
+        order_id: Of the order.
+        text: The program's text.
+        program: The program; None if another dispatcher says what is to be done.
+        since: When the order was started, seconds since 1970; 0: now.
+    """
+
+    def __init__(self, poster: Poster, order_id: str, text: str, program: Program | None, since: int = 0) -> None:
+        self._poster = poster
+        self._order_id = order_id
+        self._text = text
+        self._graph = "digraph {}" if program is None else dot(program)
+        self._since = since
+        self._told = 0
+        self._tree: dict[str, dict[str, Any]] = {}
+        self._root: dict[str, Any] = {}
+
+    def take(self, command: Command) -> None:
+        """Tell of a command."""
+        if not self._told:
+            self.stands(STARTED)
+        if isinstance(command, (TaskStarted, ServiceStarted)):
+            own = command.task_uuid if isinstance(command, TaskStarted) else command.service_uuid
+            self.grow(own, command.name, command.context_uuid)
+        level, text = said(command)
+        event = {"order_id": self._order_id, "log_message": text, "log_date": int(time.time()), "log_level": level}
+        self._poster.put("log_event", event)
+        if isinstance(command, OrderEnded):
+            self.stands(FINISHED)
+
+    def stands(self, status: int, at: int = 0) -> None:
+        """Tell how the order stands: `STARTED` or `FINISHED`, and since when, seconds since 1970 (0: now)."""
+        if status == self._told:
+            return
+        self._told = status
+        at = at or int(time.time())
+        self._since = self._since or at
+        order = {"order_id": self._order_id, "starting_date": self._since, "last_update": at, "status": status}
+        self._poster.put("pfdl_order", {**order, "pfdl_string": self._text})
+
+    def grow(self, uuid: str, name: str, context_uuid: str) -> None:
+        """Hang a task or service into the tree of calls, and show it."""
+        if uuid in self._tree or len(self._tree) >= TREE_LIMIT:
+            return
+        node: dict[str, Any] = {"id": uuid, "name": name, "children": []}
+        self._tree[uuid] = node
+        if context_uuid in self._tree and context_uuid != uuid:
+            self._tree[context_uuid]["children"].append(node)
+        elif not self._root:
+            self._root = node
+        content = f"{self._graph}\ncall_tree:{json.dumps(self._root)}"
+        self._poster.put("petri_net", {"order_id": self._order_id, "content": content, "type_pn": "dot"})
+
+
+def posted(url: str, body: bytes) -> None:
+    """Post a message, JSON.
 
     Raises:
         OSError: It was not taken.
     """
-    body = json.dumps(message).encode()
     request = Request(url, body, {"Content-Type": "application/json"})
     # What stands in the environment for the way to the internet is not the way through a plant.
     with build_opener(ProxyHandler({})).open(request, timeout=POST_LIMIT_S) as answer:

@@ -16,7 +16,7 @@ import psutil
 
 from tagwerk.actors.orders.assigner import Assigner
 from tagwerk.actors.orders.call import Patience
-from tagwerk.actors.orders.dashboard import Dashboard
+from tagwerk.actors.orders.dashboard import Dashboard, Poster
 from tagwerk.actors.orders.endpoint import EndpointMaker
 from tagwerk.actors.orders.logic.assignment import Wanted, wanted, with_scheme
 from tagwerk.actors.orders.logic.calls import Job, Phase
@@ -30,7 +30,6 @@ from tagwerk.actors.orders.logic.pfdl.talk import (
     FireEvent,
     OrderEnded,
     OrderState,
-    RunState,
     ServiceEnded,
     ServiceFailed,
     ServiceStarted,
@@ -41,7 +40,7 @@ from tagwerk.actors.orders.logic.services import Failure, ServiceFault
 from tagwerk.actors.orders.resource import Resource
 from tagwerk.actors.orders.session import quiet_asyncua
 from tagwerk.actors.orders.ua_endpoint import UaEndpoint
-from tagwerk.actors.orders.view import COMPLETED, READY, View
+from tagwerk.actors.orders.view import View
 from tagwerk.protocols.errors import Refused, RefusedCode
 
 EVENTS_LIMIT: Final = 100_000
@@ -117,13 +116,14 @@ class Engine:
         self._plant = engine_plant(self._host, pid, int(psutil.Process(pid).create_time()))
         self._interpreter = Interpreter(program)
         self._view = View(url, program) if url else None
-        self._dashboard = Dashboard(keys.dashboard_host_address, self._order_id, text, program)
+        self._poster = Poster(keys.dashboard_host_address) if keys.dashboard_host_address else None
+        self._dashboard = Dashboard(self._poster, self._order_id, text, program) if self._poster else None
         self._assigner = Assigner(keys.custom_url)
         self._numbers = count(1)
         self._resources: dict[str, Resource] = {}
         self._services: dict[str, asyncio.Task[None]] = {}
         self._events: asyncio.Queue[Event] = asyncio.Queue(EVENTS_LIMIT)
-        self._shown: asyncio.Queue[Command | tuple[str, str] | None] = asyncio.Queue(VIEW_LIMIT)
+        self._shown: asyncio.Queue[Command | None] = asyncio.Queue(VIEW_LIMIT)
 
     async def run(self) -> OrderEnded:
         """Run to the end; see `run`."""
@@ -145,32 +145,28 @@ class Engine:
         finally:
             await asyncio.gather(*(one.close() for one in self._resources.values()))
             await self._assigner.close()
-            await self._dashboard.close()
+            if self._poster is not None:
+                await self._poster.close()
             await self._end_view()
 
     async def _to_its_end(self, group: asyncio.TaskGroup) -> OrderEnded:
         state, commands = self._interpreter.start(self._order_id)
-        end = await self._take(state, commands, group)
+        end = await self._take(commands, group)
         while end is None:
             event = await self._events.get()
             if not isinstance(event, CancelOrder):
-                task = self._services.pop(event.service_uuid, None)
-                context = state.services.get(event.service_uuid)
-                if task is not None and context is not None:
-                    await self._shown.put((context, COMPLETED))
-                    await self._shown.put((context, READY))
+                self._services.pop(event.service_uuid, None)
             state, commands = self._interpreter.step(state, event)
-            end = await self._take(state, commands, group)
+            end = await self._take(commands, group)
         return end
 
-    async def _take(
-        self, state: RunState, commands: tuple[Command, ...], group: asyncio.TaskGroup
-    ) -> OrderEnded | None:
+    async def _take(self, commands: tuple[Command, ...], group: asyncio.TaskGroup) -> OrderEnded | None:
         """Do what a step asks for; give the end, if this was it."""
         end: OrderEnded | None = None
         for command in commands:
             self._tell(command)
-            self._dashboard.take(command, state)
+            if self._dashboard is not None:
+                self._dashboard.take(command)
             await self._shown.put(command)
             if isinstance(command, ServiceStarted):
                 task = group.create_task(self._serve(command))
@@ -239,10 +235,7 @@ class Engine:
             if self._view is None:
                 continue
             try:
-                if isinstance(one, tuple):
-                    await self._view.state(*one)
-                else:
-                    await self._view.take(one)
+                await self._view.take(one)
             except Exception as error:
                 _log.warning("the engine's OPC UA server is closed, the order goes on: it fails with %r", error)
                 await self._end_view()

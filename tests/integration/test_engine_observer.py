@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import pytest
 from asyncua import ua
 from asyncua.client.client import Client
-from asyncua.common.node import Node
-from asyncua.ua.uaerrors import BadNodeIdUnknown
+from observer_rig import GONE, IN_TURN, Observer, shown
 from workshop_rig import WAIT_S, free_ports
 
 from tagwerk.actors.orders.engine import Engine
@@ -88,8 +86,6 @@ End
 """
 ARGUMENT = Argument("lot", "Lot", False, "lot")
 COUNT = Argument("count", "number", False, "Double")
-GONE = "the task is gone"
-IN_TURN = ["ExecutionInProgess", "ExecutionCompleted", "ReadyForExecution"]
 
 
 class Floor:
@@ -113,92 +109,10 @@ class Floor:
         resource.finish("Cut", {EVENT_STATUS: 0, "lot": {**lot, "parts": parts}, "count": float(number)})
 
 
-class Observer:
-    """A stock client: it learns the types once, before anything runs, and then reads all that there is."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.states: dict[str, list[str]] = {}
-        self.read = 0
-        self._seen: set[str] = set()
-
-    def datachange_notification(self, node: Node, val: str | None, data: Any) -> None:
-        self.states.setdefault(self._names[node.nodeid], []).append(val or GONE)  # None: a bad status
-
-    async def start(self) -> None:
-        await self.client.load_data_type_definitions()
-        assert await self.client.get_namespace_index("http://exection_engine.fraunhofer.iosb.de") == 2  # its spelling
-        self.root = await self.client.nodes.objects.get_child("2:LifeCycleObject")
-        self._names: dict[ua.NodeId, str] = {}
-        self._subscription = await self.client.create_subscription(10, self)
-
-    async def tree(self) -> dict[str, Any]:
-        """What is there: task name -> state, variables, and the tasks below it."""
-        return await self._below(self.root)
-
-    async def follow(self, task: str) -> None:
-        """Hear of each state of a task from now on."""
-        node = await self._find(self.root, task)
-        assert node is not None
-        state = await node.get_child("2:StateVariable")
-        self._names[state.nodeid] = task
-        await self._subscription.subscribe_data_change(state)
-
-    async def keep_reading(self) -> None:
-        """Read everything, again and again: what cannot be decoded fails the test."""
-        while True:
-            await self.tree()
-            self.read += 1
-
-    async def _find(self, parent: Node, task: str) -> Node | None:
-        for node in await parent.get_children():
-            if (await node.read_node_class()) != ua.NodeClass.Object:
-                continue
-            if await (await node.get_child("2:TaskName")).read_value() == task:
-                return node
-            if (found := await self._find(node, task)) is not None:
-                return found
-        return None
-
-    async def _below(self, parent: Node) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for one in await parent.get_children_descriptions():
-            node = self.client.get_node(one.NodeId)
-            try:
-                if one.NodeClass == ua.NodeClass.Object:
-                    inside = await self._below(node)
-                    assert one.NodeId.to_string() == f"ns=2;g={one.BrowseName.Name}"
-                    found[inside.get("TaskName", "")] = inside
-                else:
-                    found[one.BrowseName.Name] = plain(await node.read_value())
-            except BadNodeIdUnknown:
-                continue  # its task has ended meanwhile
-        return found
-
-
-def plain(value: Any) -> Any:
-    """A decoded value as PFDL has it. Whatever stayed opaque fails here."""
-    assert not isinstance(value, ua.ExtensionObject), f"a value that a stock client cannot decode: {value}"
-    if isinstance(value, list):
-        return [plain(one) for one in value]
-    if dataclasses.is_dataclass(value):
-        return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
-    assert isinstance(value, (str, bool, float)), value
-    return value
-
-
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT_S):
         while not condition():
             await asyncio.sleep(0.005)
-
-
-async def shown(observer: Observer, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The tree as soon as it is so: the view comes after the run, which does not wait for it."""
-    async with asyncio.timeout(WAIT_S):
-        while not condition(tree := await observer.tree()):
-            await asyncio.sleep(0.005)
-    return tree
 
 
 def both_run(tree: dict[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tagwerk.actors.orders import engine as engine_module
 from tagwerk.actors.orders.call import Patience
-from tagwerk.actors.orders.dashboard import Dashboard
+from tagwerk.actors.orders.dashboard import Dashboard, Poster
 from tagwerk.actors.orders.engine import Engine, Progress, Told, failed
 from tagwerk.actors.orders.logic.calls import Phase
 from tagwerk.actors.orders.logic.engine_keys import read_keys
@@ -152,14 +153,15 @@ def test_a_view_that_cannot_be_shown_is_dropped_and_the_order_goes_on(
 def test_what_a_dashboard_is_told() -> None:
     text = program(cut(PART_1))
     sound = read(text)
-    state, commands = Interpreter(sound).start("o")
+    _, commands = Interpreter(sound).start("o")
 
     async def told() -> list[tuple[str, dict[str, Any]]]:
         posted: list[tuple[str, dict[str, Any]]] = []
-        dashboard = Dashboard("http://127.0.0.1:1/", "o", text, sound, lambda url, body: posted.append((url, body)))
+        poster = Poster("http://127.0.0.1:1/", lambda url, body: posted.append((url, json.loads(body))))
+        dashboard = Dashboard(poster, "o", text, sound)
         for command in (*commands, OrderEnded(OrderState.FAILED, "no")):
-            dashboard.take(command, state)
-        await dashboard.close()
+            dashboard.take(command)
+        await poster.close()
         return posted
 
     posted = asyncio.run(told())

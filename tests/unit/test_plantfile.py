@@ -19,6 +19,7 @@ from tagwerk.runtime.plantfile_tables import (
     JOURNAL,
     MACHINE,
     NODE,
+    OBSERVER,
     OPCUA,
     ORDER,
     PLANT,
@@ -254,9 +255,12 @@ def test_the_schema_knows_all_sections_and_keys() -> None:
 def test_the_reference_names_every_key_once() -> None:
     forms: dict[str, Form[Any]] = {
         "plant": PLANT, "journal": JOURNAL, "history": HISTORY, "tag": TAG, "alarm": ALARM, "opcua": OPCUA,
-        "machine": MACHINE, "order": ORDER, "resource": RESOURCE, "node": NODE, "external": EXTERNAL,
+        "machine": MACHINE, "order": ORDER, "order.observer": OBSERVER, "resource": RESOURCE, "node": NODE,
+        "external": EXTERNAL,
     }  # fmt: skip
-    parts = re.split(r"^## `\[(\w+)[^`]*\]`.*$", REFERENCE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    parts = re.split(
+        r"^## `\[(\w+(?:\.observer)?)[^`]*\]`.*$", REFERENCE.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     documented = dict(zip(parts[1::2], parts[2::2], strict=True))
     assert {section: re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) for section, text in documented.items()} == {
         section: list(form.keys) for section, form in forms.items()

@@ -69,3 +69,32 @@ def test_what_is_wrong_is_told() -> None:
     assert errors('[order]\nagent = "opc.tcp://a:1"')[0][0] == "order.agent"
     assert errors('[order]\nuser = "u"') == [("order.password_file", "the key is missing")]
     assert errors("[order]\nregistri = 1")[0] == ("order.registri", "unknown key")
+
+
+WATCHED = '[order.observer]\nurl = "opc.tcp://0.0.0.0:4850"\n'
+
+
+def test_who_may_look_at_orders_is_said() -> None:
+    found = plant(WATCHED + "anonymous = true\n" + '[order]\ndashboard = "http://10.0.0.1:8080"')
+    assert found.actors()[-1] == "observer/0"
+    assert found.depends("observer/0") == ("order/0",)
+    assert found.order.observer is not None
+    assert (found.order.observer.security, found.order.observer.ended) == ("sign_and_encrypt", 20)
+    assert plant('[order]\ndashboard = "http://b"').actors()[-1] == "observer/0"
+    assert plant("[order]").order.observer is None
+
+
+def test_what_is_wrong_with_who_may_look_is_told() -> None:
+    assert errors(WATCHED) == [("order.observer.user", "nobody may look")]
+    assert errors("[order.observer]\nanonymous = true") == [("order.observer.url", "the key is missing")]
+    assert errors(WATCHED + "anonymus = true")[0] == ("order.observer.anonymus", "unknown key")
+    assert errors(WATCHED + "anonymous = true\nclients = 0")[0][0] == "order.observer.clients"
+    assert errors(WATCHED + 'user = "u"') == [("order.observer.password_file", "the key is missing")]
+    assert ("order.observer.security", "the password would travel readable") in errors(
+        WATCHED + 'user = "u"\npassword_file = "p"\nsecurity = "none"'
+    )
+    assert errors(WATCHED + 'anonymous = true\nkey = "k.pem"') == [
+        ("order.observer.key", "there is no such file"), ("order.observer.certificate", "the key is missing"),
+    ]  # fmt: skip
+    assert errors("[order]\nobserver = 1")[0] == ("order.observer", "it is not a table")
+    assert errors('[order]\ndashboard = "b:1"') == [("order.dashboard", "it is not the address of a dashboard")]

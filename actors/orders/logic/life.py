@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from tagwerk.actors.orders.logic.pfdl.talk import OrderState, RunState
+from tagwerk.actors.orders.logic.pfdl.talk import Command, OrderState, RunState
 from tagwerk.protocols.orders import Asked, Given, Token
 
 
@@ -66,6 +66,14 @@ class ServiceRun(msgspec.Struct, array_like=True):
     orphan: bool = False
 
 
+class ToldTask(NamedTuple):
+    """A task of an order with another dispatcher. `served`: whether a service was ever started for it."""
+
+    name: str
+    context_uuid: str
+    served: bool = False
+
+
 class Life(msgspec.Struct, array_like=True):
     """All that an order is.
 
@@ -74,6 +82,7 @@ class Life(msgspec.Struct, array_like=True):
         before: The run before the failure that ended it: from here it can be tried again.
         scopes: Of an order with another dispatcher: task -> variable -> value.
         root: Of such an order: its first task.
+        told: Of such an order: its tasks, by uuid.
         tokens: Of such an order: those that were not taken yet.
         token_number: The last one's.
         services: Those that have not ended, by uuid.
@@ -99,6 +108,7 @@ class Life(msgspec.Struct, array_like=True):
     reason: str = ""
     line: int = 0
     column: int = 0
+    told: dict[str, ToldTask] = {}
 
     @property
     def shown(self) -> str:
@@ -147,10 +157,17 @@ Effect: TypeAlias = Assign | Execute | Stop | Wake
 
 
 class Change(NamedTuple):
-    """What a record made of an order: what is to be done once it is stored, and the services that look different."""
+    """What a record made of an order.
+
+    Args:
+        effects: What is to be done once it is stored.
+        touched: The services that look different.
+        commands: What its dispatcher said.
+    """
 
     effects: list[Effect]
     touched: list[ServiceRun]
+    commands: list[Command]
 
 
 _DECODER: msgspec.msgpack.Decoder[Life] = msgspec.msgpack.Decoder(Life)

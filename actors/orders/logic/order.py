@@ -6,7 +6,7 @@ and `pending` says what may have been left undone. All of that may be done twice
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, final
 
 from tagwerk.actors.orders.logic.life import (
@@ -28,6 +28,7 @@ from tagwerk.actors.orders.logic.pfdl.talk import (
     FireEvent,
     OrderEnded,
     OrderState,
+    Parameter,
     ServiceEnded,
     ServiceFailed,
     ServiceFinished,
@@ -53,7 +54,9 @@ from tagwerk.actors.orders.logic.records import (
     TokensTaken,
 )
 from tagwerk.actors.orders.logic.services import Failure
+from tagwerk.actors.orders.logic.told import take_service, take_task, told_tasks
 from tagwerk.protocols.errors import LocalProtocolError
+from tagwerk.protocols.order_feed import TaskPicture
 from tagwerk.protocols.orders import Asked, Given, Token
 
 MOST_TRIES: Final = 5
@@ -76,6 +79,7 @@ class Order:
         self._interpreter = None if program is None else Interpreter(program)
         self._effects: list[Effect] = []
         self._touched: dict[str, ServiceRun] = {}
+        self._commands: list[Command] = []
         self._now_ns = 0
         self._takers: Mapping[type, Callable[[Any], None]] = {
             Begun: self._begun, Assigned: self._assigned, Progressed: self._progressed, Gave: self._gave,
@@ -92,9 +96,9 @@ class Order:
         Raises:
             Refused: It is a `Begun` whose inputs do not fit. Nothing was changed.
         """
-        self._now_ns, self._effects, self._touched = now_ns, [], {}
+        self._now_ns, self._effects, self._touched, self._commands = now_ns, [], {}, []
         self._takers[type(record)](record)
-        return Change(self._effects, list(self._touched.values()))
+        return Change(self._effects, list(self._touched.values()), self._commands)
 
     def pending(self) -> list[Effect]:
         """Give all that may have been left undone by a crash."""
@@ -106,6 +110,17 @@ class Order:
             elif one.state == ServiceState.WAITING and not life.paused:
                 found.append(Assign(one))
         return found
+
+    def tasks(self) -> Iterator[TaskPicture]:
+        """Give its tasks, those first that called the others. A first task that has ended is there, too."""
+        run = self.life.run
+        if self._interpreter is None:
+            yield from told_tasks(self.life)
+        elif run is not None:
+            for uuid, task in run.tasks.items():
+                variables = self._interpreter.variables(run, uuid)
+                values = tuple(Given(one.name, one.type, one.value) for one in variables)
+                yield TaskPicture(uuid, task.name, task.context_uuid, task.service_uuid != "", task.served, values)
 
     # --- one record each ---
 
@@ -214,20 +229,13 @@ class Order:
                 self._take(commands)
 
     def _task_told(self, record: TaskTold) -> None:
-        life = self.life
-        life.root = life.root or record.task_uuid
-        if not record.finished:
-            life.scopes[record.task_uuid] = {one.name: one for one in record.values}
-            return
-        if record.task_uuid != record.context_uuid:
-            life.scopes.setdefault(record.context_uuid, {}).update({one.name: one for one in record.values})
-            life.scopes.pop(record.task_uuid, None)
-        elif record.task_uuid == life.root:
+        self._commands.append(take_task(self.life, record))
+        if record.finished and record.task_uuid == record.context_uuid == self.life.root:
             state = OrderState.FAILED if record.failed else OrderState.FINISHED
             self._close(state, record.failed)
 
     def _service_told(self, record: ServiceTold) -> None:
-        self.life.root = self.life.root or record.context_uuid
+        self._commands += take_service(self.life, record)
         self._start(
             record.service_uuid, record.name, record.context_uuid, "", 1, record.inputs, record.outputs,
             record.timeout_s,
@@ -281,13 +289,17 @@ class Order:
             life.tokens.append(Token(life.token_number, one.uuid, event.outputs))
             values = {each.name: Given(each.name, each.type, event.outputs.get(each.name)) for each in one.outputs}
             life.scopes.setdefault(one.task_uuid, {}).update(values)
+            given = tuple(Parameter(each.name, each.type, each.value) for each in values.values())
+            self._commands.append(ServiceFinished(one.uuid, one.name, one.task_uuid, given))
             self._end(one, ServiceState.FINISHED, "")
         else:
             life.tokens.append(Token(life.token_number, one.uuid, {}, event.reason))
+            self._commands.append(ServiceEnded(one.uuid, one.name, one.task_uuid, event.reason, running=False))
             self._end(one, ServiceState.FAILED, event.reason)
         self._effects.append(Wake())
 
     def _take(self, commands: tuple[Command, ...]) -> None:
+        self._commands += commands
         for command in commands:
             if isinstance(command, ServiceStarted):
                 self._started(command)
@@ -351,7 +363,12 @@ class Order:
         life.state, life.reason, life.line, life.column = state, reason, line, column
         life.paused = False
         for one in list(life.services.values()):  # an interpreter has ended them already
-            self._ended(ServiceEnded(one.uuid, one.name, one.task_uuid, reason or "its order has ended", running=True))
+            ended = ServiceEnded(one.uuid, one.name, one.task_uuid, reason or "its order has ended", running=True)
+            self._ended(ended)
+            if self._interpreter is None:  # which has said all that itself
+                self._commands.append(ended)
+        if self._interpreter is None:
+            self._commands.append(OrderEnded(state, reason))
         self._effects.append(Wake())
 
     def _end(self, one: ServiceRun, state: ServiceState, reason: str) -> None:

@@ -98,6 +98,12 @@ class Interpreter:
         type_ = self._loaded.types[run.name][variable]
         return Parameter(variable, str(type_), run.variables[variable])
 
+    def variables(self, state: RunState, task_uuid: str) -> list[Parameter]:
+        """Give all variables of a task that runs."""
+        run = state.tasks[task_uuid]
+        types = self._loaded.types[run.name]
+        return [Parameter(name, str(types[name]), value) for name, value in run.variables.items()]
+
     def _inputs(self) -> dict[str, Any]:
         return {one.name: one.type for one in self.program.tasks[START_TASK].inputs}
 

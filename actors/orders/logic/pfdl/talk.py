@@ -171,6 +171,7 @@ class TaskRun(msgspec.Struct, frozen=True, array_like=True):
         written: In a Parallel: variable -> the branch that set it. A later branch wins, whenever it ends.
         service_uuid: The service that it waits for, or "".
         attempt: Of that service, from 1.
+        served: Whether a service was ever started for it.
     """
 
     name: str
@@ -184,6 +185,7 @@ class TaskRun(msgspec.Struct, frozen=True, array_like=True):
     written: dict[str, int] = {}
     service_uuid: str = ""
     attempt: int = 0
+    served: bool = False
 
 
 class RunState(msgspec.Struct, frozen=True, array_like=True):
@@ -204,3 +206,20 @@ class RunState(msgspec.Struct, frozen=True, array_like=True):
     tasks: dict[str, TaskRun] = {}
     services: dict[str, str] = {}
     reason: str = ""
+
+
+_DECODER: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+
+
+def pack_command(command: Command) -> bytes:
+    """Give the bytes of a command."""
+    return msgspec.msgpack.encode(command)
+
+
+def unpack_command(data: bytes) -> Command:
+    """Give the command of its bytes.
+
+    Raises:
+        msgspec.DecodeError: They are none.
+    """
+    return _DECODER.decode(data)

@@ -190,7 +190,7 @@ class Turn:
         inputs = tuple(self._parameter(one, run) for one in call.inputs)
         outputs = tuple(Output(one.name, str(one.type)) for one in call.outputs)
         attempt = run.attempt + 1
-        self._tasks[uuid] = replace(run, calls=run.calls + 1, service_uuid=service_uuid, attempt=attempt)
+        self._tasks[uuid] = replace(run, calls=run.calls + 1, service_uuid=service_uuid, attempt=attempt, served=True)
         self._services[service_uuid] = uuid
         self._emit(ServiceStarted(service_uuid, call.name, uuid, inputs, outputs, call.timeout_s, attempt))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +16,7 @@ from tagwerk.actors.alarms.logic.states import Core, Phase
 from tagwerk.protocols.alarms import GetOccurrences, Occurrence
 from tagwerk.protocols.names import NAME_LIMIT, is_glob
 from tagwerk.protocols.tags import PositionMark
+from tagwerk.runtime.journal_side import Side
 from tagwerk.runtime.outbox import Outbox
 from tagwerk.runtime.store import open_store, transaction
 
@@ -26,8 +29,10 @@ FORMAT: Final = 1
 """Layout of the file, in its `user_version`."""
 OCCURRENCES_LIMIT: Final = 1_000_000
 """Occurrences kept; at a start the oldest beyond it are dropped."""
-WAL_PAGES: Final = 4_000
-"""Pages of 4 KB in the log before SQLite moves them into the file, which a commit that somebody waits for has to do."""
+TIDY_PAGES: Final = 1_000
+"""Pages of 4 KB, about, in SQLite's log before they are moved into the file, beside the thread that commits."""
+WAL_PAGES: Final = 16_000
+"""So many, if that does not keep up, and the next commit moves them, whoever waits for it."""
 PAGE_LIMIT: Final = 10_000
 """Occurrences in one answer."""
 
@@ -59,11 +64,15 @@ class AlarmStore:
         self._connection = open_store(path, "the store of alarms", _SCHEMA, FORMAT)
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         self._db = Database(self._connection)
+        self._path = path
+        self._side = Side()
+        self._pages = 0
         self._drop_oldest()
         self.outbox = Outbox(self._connection)
 
     def close(self) -> None:
         """Close the file; what was not committed is gone."""
+        self._side.close()
         self._connection.close()
 
     def keys(self, tags_by_alarm: Mapping[str, str]) -> dict[str, Key]:
@@ -151,9 +160,14 @@ class AlarmStore:
                 [(name, *_state_row(state)) for name, state in states.items()],
             )
             connection.executemany(_UPSERT, [_occurrence_row(occurrence) for occurrence in occurrences])
-            connection.executemany("INSERT OR REPLACE INTO last_values VALUES (?, ?)", blocks)
+            last_values = list(blocks)
+            connection.executemany("INSERT OR REPLACE INTO last_values VALUES (?, ?)", last_values)
             for event in events:
                 self.outbox.put(event)
+        self._pages += len(last_values) + len(states) + len(occurrences)
+        if self._pages >= TIDY_PAGES and self._side.done():
+            self._pages = 0
+            self._side.start(_tidy, self._path)
 
     def _drop_oldest(self) -> None:
         first, last = self._rows("SELECT min(id), max(id) FROM occurrences")[0]
@@ -182,6 +196,12 @@ _UPSERT: Final = (
     " ON CONFLICT (occurrence) DO UPDATE SET "
     + ", ".join(f"{column} = excluded.{column}" for column in _OCCURRENCE if column != "occurrence")
 )
+
+
+def _tidy(path: Path) -> None:
+    """Move what is in the log into the file."""
+    with closing(sqlite3.connect(path)) as connection, suppress(sqlite3.OperationalError):  # no room: a commit tells
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _clamp(number: int) -> int:

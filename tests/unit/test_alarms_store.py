@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,3 +145,20 @@ def test_the_oldest_occurrences_go_at_a_start(store: AlarmStore, path: Path, mon
     again = AlarmStore(path)
     assert [o.occurrence for o in again.occurrences(GetOccurrences("", 10))] == ["a-4", "a-5"]
     again.close()
+
+
+def test_what_is_in_the_log_gets_into_the_file_without_a_commit_that_waits_for_it(
+    store: AlarmStore, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TIDY_PAGES", 3)
+    for number in range(3):
+        store.commit({}, {}, [], [(number, b"block")])
+    alone = tmp_path / "alone.db"  # the file without its log
+    deadline = time.monotonic() + 10.0
+    while time.monotonic() < deadline:
+        alone.write_bytes(path.read_bytes())
+        with closing(sqlite3.connect(f"file:{alone}?immutable=1", uri=True)) as connection, suppress(sqlite3.Error):
+            if connection.execute("SELECT count(*) FROM last_values").fetchone() == (3,):
+                return
+        time.sleep(0.01)
+    pytest.fail("the file has nothing of what was committed")

@@ -160,7 +160,7 @@ class GetOrderLog(Message, frozen=True):
 
 
 class LogEntry(Record, frozen=True):
-    """One thing that happened. `by`: who did it, "" if nobody did."""
+    """One thing that happened. `by`: who did it, "" if nobody did. `uuid`: of the service or task, "" if of neither."""
 
     seq: int
     time_ns: int
@@ -169,6 +169,7 @@ class LogEntry(Record, frozen=True):
     host: str
     service: int
     what: str
+    uuid: str = ""
 
 
 class OrderLog(Message, frozen=True):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from brewery import Brewery, wait_for
-from workshop_rig import ROOT, START_S, STRUCTS, Workshop, a_order, call, task
+from workshop_rig import ORDER, ROOT, START_S, STRUCTS, Workshop, a_order, call, task
 
 from tagwerk.actors.orders.session import quiet_asyncua
 from tagwerk.actors.orders.ua_endpoint import UaEndpoint
@@ -259,6 +261,89 @@ def test_a_plain_list_of_services_is_a_dispatcher(shop: Brewery, workshop: Works
         assert plant.query(CREW, GetOrder(order_id), OrderDetail).row.state == "FINISHED"
         with pytest.raises(Refused, match="has ended"):
             plant.ask(CREW, wanted)
+
+
+STOCK = """Task productionTask
+    In
+        order: SWAP_Order
+        there: ResourceAssignment
+    Parallel
+        mill
+            In
+                order
+                there
+            Out
+                left: SWAP_Order
+        mill
+            In
+                order
+                there
+            Out
+                right: SWAP_Order
+    Condition
+        left.order_id == right.order_id
+    Passed
+        Milling
+            In
+                left
+                there
+            Out
+                left: SWAP_Order
+End
+Task mill
+    In
+        mine: SWAP_Order
+        there: ResourceAssignment
+    Loop i To mine.number_light_segments
+        Milling
+            In
+                mine
+                there
+            Out
+                mine: SWAP_Order
+    Out
+        mine
+End
+"""
+
+
+def test_pfdl_scheduler_is_a_dispatcher_and_its_process_may_be_killed(
+    shop: Brewery, desk: Desk, workshop: Workshop, tmp_path: Path
+) -> None:
+    pytest.importorskip("pfdl_scheduler")
+    file = tmp_path / "Stock order.pfdl"
+    file.write_text(STRUCTS + STOCK)
+    command = [sys.executable, "-m", "tagwerk.runtime.cli", "--home", str(shop.home), "order", "dispatch"]
+    values = [
+        f"order={a_order().removeprefix('SWAP_Order ')}",
+        f'there={{"job_resource": "{workshop.url("milling")}"}}',
+    ]
+    executed(workshop, "Milling")
+    with workshop.held("milling"):
+        first = subprocess.Popen([*command, str(file), *values], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+        assert first.stdout is not None
+        order_id = first.stdout.readline().strip()
+        workshop.called("Milling")
+        first.kill()
+        first.wait(LIMIT_S)
+        first.stdout.close()
+        before = shop.kill("order/0")
+        wait_for("order/0 again", lambda: shop.reborn("order/0", before))
+    second = subprocess.run(
+        [*command, "--order", order_id], capture_output=True, text=True, timeout=LIMIT_S, check=False, cwd=tmp_path
+    )
+    assert (second.returncode, second.stderr) == (0, ""), second
+    row = desk.row(order_id)
+    assert (row["state"], row["finished"]) == ("FINISHED", 5)
+    assert len({one["uuid"] for one in row["services"]}) == 5 == executed(workshop, "Milling") + 1
+    assert row["variables"]["left"]["order_id"] == ORDER["order_id"]
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    assert "has ended" in str(desk.says("order", "dispatch", "--order", order_id, code=2))
+    nowhere = [values[0], 'there={"job_resource": "opc.tcp://127.0.0.1:1"}']
+    assert cli(["--home", str(shop.home), "--json", "order", "dispatch", str(file), *nowhere]) == 1
+    failed = desk.says("order", "list", "--limit", "1")[0]
+    assert (failed["state"], failed["running"]) == ("FAILED", 0)
+    assert "Milling" in failed["reason"]
 
 
 def opened(plant: Plant) -> str:

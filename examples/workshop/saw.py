@@ -1,11 +1,12 @@
-"""The smallest resource: a saw with one service, `Cut`. `python examples/workshop/saw.py`, until Ctrl-C."""
+"""The smallest resource: a saw with one service, `Cut`. `python examples/workshop/saw.py [URL]`, until Ctrl-C."""
 
 import asyncio
+import sys
 
 from asyncua import Node, ua
 from model import DEMO, Fields, Model, new_server, quiet
 
-URL = "opc.tcp://127.0.0.1:4848"
+URL = sys.argv[1] if sys.argv[1:] else "opc.tcp://127.0.0.1:4848"
 MODULE = "urn:example:saw"
 IDLE = 4
 BOARD: Fields = (("length", "Double"),)

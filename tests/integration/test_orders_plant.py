@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brewery import Brewery, wait_for
+from brewery import Brewery, free_port, wait_for
 from workshop_rig import ORDER, ROOT, START_S, STRUCTS, Workshop, a_order, call, task
 
 from tagwerk.actors.orders.session import quiet_asyncua
@@ -53,13 +54,24 @@ def workshop() -> Iterator[Workshop]:
 
 
 @pytest.fixture(scope="module")
-def shop(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brewery]:
+def saw() -> Iterator[str]:
+    """The smallest resource, as a script."""
+    url = f"opc.tcp://127.0.0.1:{free_port()}"
+    process = subprocess.Popen([sys.executable, str(ROOT / "examples/workshop/saw.py"), url], stdout=subprocess.DEVNULL)
+    yield url
+    process.kill()
+    process.wait(LIMIT_S)
+
+
+@pytest.fixture(scope="module")
+def shop(workshop: Workshop, saw: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brewery]:
     folder = tmp_path_factory.mktemp("shop")
     path = folder / "plant.toml"
     path.write_text(
         f'[resource.milling]\nurl = "{workshop.url("milling")}"\n{QUICK}'
         f'[resource.old]\nurl = "{workshop.url("oldMilling")}"\n{QUICK}'
         f'[resource.mounting]\nurl = "{workshop.url("mounting")}"\n{QUICK}'
+        f'[resource.saw]\nurl = "{saw}"\n'
         '[node.main]\nrestarts = 100\n'
     )  # fmt: skip
     running = Brewery.bring_up(folder, path)
@@ -73,7 +85,7 @@ def shop(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def wait_for_resources(shop: Brewery) -> None:
     with shop.attach() as plant:
-        for name in ("milling", "old", "mounting"):
+        for name in ("milling", "old", "mounting", "saw"):
             tag = f"resource.{name}.connected"
             wait_for(tag, lambda tag=tag: plant.read(tag).value, LIMIT_S)  # type: ignore[misc]
 
@@ -344,6 +356,27 @@ def test_pfdl_scheduler_is_a_dispatcher_and_its_process_may_be_killed(
     failed = desk.says("order", "list", "--limit", "1")[0]
     assert (failed["state"], failed["running"]) == ("FAILED", 0)
     assert "Milling" in failed["reason"]
+
+
+def test_the_smallest_resource_and_the_smallest_dispatcher_are_scripts(
+    shop: Brewery, desk: Desk, saw: str, tmp_path: Path
+) -> None:
+    def script(*words: str) -> list[str]:
+        environment = {**os.environ, "TAGWERK_HOME": str(shop.home)}
+        command = [sys.executable, *words]
+        found = subprocess.run(
+            command, capture_output=True, text=True, timeout=LIMIT_S, check=True, cwd=ROOT, env=environment
+        )
+        return found.stdout.splitlines()
+
+    list_ = "examples/workshop/service_list.py"
+    polished = script(list_, "Polish", "Polish", "--input", "roughness=3", "--output", "roughness:number")
+    assert polished[1:] == ["Polish: {'roughness': 2.0}", "Polish: {'roughness': 1.0}"]
+    assert desk.row(polished[0])["state"] == "FINISHED"
+    board = tmp_path / "board.pfdl"
+    text = (ROOT / "examples/workshop/orders/board.pfdl").read_text()
+    board.write_text(text.replace("opc.tcp://127.0.0.1:4848", saw))
+    assert desk.ends(desk.says("order", "start", str(board))["id"])["finished"] == 3
 
 
 def opened(plant: Plant) -> str:

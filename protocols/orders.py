@@ -313,6 +313,7 @@ class ServiceStatus(Message, frozen=True):
 
     The end is asked, again until `Done` says that it is stored. `phase`: one of `Phase`, `UNKNOWN`, or `GONE`: nothing
     is known of it. `failure`: "" of an ENDED one: it gave `outputs`. Times: UTC, ns since 1970, 0 if not yet.
+    `late`: it was UNKNOWN, and then its event came after all.
     """
 
     order: str
@@ -324,6 +325,7 @@ class ServiceStatus(Message, frozen=True):
     queued_ns: int = 0
     called_ns: int = 0
     ended_ns: int = 0
+    late: bool = False
 
 
 class StopService(Message, frozen=True):

@@ -276,6 +276,7 @@ class ResourceActor(AsyncActor):
         self._shows = False
         sites = list(self._sites.values())
         executing = [one for site in sites for one in site.executing]
+        moving = next((site.may_move for site in sites if site.may_move), "")
         seen, sheet, head = self._seen, self._sheet, f"resource.{self._name}."
         values: dict[str, Any] = {
             "connected": self._connected,
@@ -285,7 +286,8 @@ class ResourceActor(AsyncActor):
             "order": ", ".join(one.order for one in executing),
             "service": ", ".join(one.service for one in executing),
             "stuck": bool(self._stuck),
-            "reason": self._stuck or ("" if self._connected or self._name == OTHERS else self._reason),
+            "may_move": bool(moving),
+            "reason": moving or self._stuck or ("" if self._connected or self._name == OTHERS else self._reason),
         }
         for key, value in values.items():
             sheet.put(head + key, value)

@@ -13,6 +13,7 @@ from asyncua.client.client import Client
 from asyncua.common.node import Node
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
@@ -31,6 +32,9 @@ FAILURES: Final = (
     OSError, TimeoutError, UaError, ValueError, TypeError, AttributeError, KeyError, IndexError, struct.error,
 )  # fmt: skip
 """What asyncua raises when the world is down, or the other side is no OPC UA server, or a strange one."""
+_USER: Final = (
+    StatusCodes.BadUserAccessDenied, StatusCodes.BadIdentityTokenInvalid, StatusCodes.BadIdentityTokenRejected,
+)  # fmt: skip
 
 
 _log = logging.getLogger(__name__)
@@ -119,7 +123,10 @@ class Session:
                 await self._client.connect()
         except FAILURES as error:
             self._over = True
-            hint = pin_hint(self._security.directory)
+            code = int(error.code) if isinstance(error, UaStatusCodeError) else 0
+            hint = " (look at `user` and `password_file`)" if code in _USER else ""
+            if not hint and not isinstance(error, ConnectionRefusedError):  # a new certificate looks like a lost line
+                hint = pin_hint(self._security.directory)
             raise DeviceGone(f"{self.url} cannot be reached: {why(error)}{hint}") from error
         if self._security.directory is not None and pin_server(self._client, self._security.directory):
             _log.warning("%s: the server's certificate is trusted from now on", self.url)

@@ -60,7 +60,7 @@ PAGE: Final = 1_000
 PROGRAM: Final = f"pfdl-scheduler {VERSION}"
 """The task that holds text and inputs."""
 GOES_ON: Final = ("RUNNING", "PAUSED", "UNKNOWN")
-ENDS: Final = ("gave", "fell", "overdue", "resolved done", "resolved failed", "resolved retry")
+ENDS: Final = ("gave", "fell", "heard after all", "overdue", "resolved done", "resolved failed", "resolved retry")
 """What the log says of a service's end; the last one counts."""
 
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from importlib import import_module
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "workshop"))
-
-import saw
-from asyncua import Server, ua
+from asyncua import ua
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.user_managers import UserManager
-from model import new_server, quiet
 from opcua_server import secure
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "workshop"))
 
 
 class Anna(UserManager):
@@ -27,13 +26,14 @@ class Anna(UserManager):
 
 
 async def main(url: str, folder: Path) -> None:
-    quiet()
-    server: Server = await new_server(url, "secured saw")
+    model = import_module("model")
+    model.quiet()
+    server = await model.new_server(url, "secured saw")
     server.iserver.user_manager = Anna()
     await secure(server, folder)
     server.set_security_policy([ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
     server.set_identity_tokens([ua.UserNameIdentityToken])
-    await saw.build(server)
+    await import_module("saw").build(server)
     await server.start()
     await asyncio.Event().wait()
 

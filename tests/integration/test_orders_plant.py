@@ -286,9 +286,8 @@ def test_an_order_is_paused_resumed_cancelled_and_tried_again(desk: Desk, worksh
 def test_an_event_that_comes_after_all_settles_a_service_in_doubt(desk: Desk, workshop: Workshop) -> None:
     workshop.lines()
     with workshop.held("milling"):
-        there = (
-            f"Task productionTask\n    In\n        from: number\n{call('Polish', workshop.at('milling'), 'from', out='roughness: number')}End\n"
-        )
+        polish = call("Polish", workshop.at("milling"), "from", out="roughness: number")
+        there = f"Task productionTask\n    In\n        from: number\n{polish}End\n"
         order_id = desk.start(there, "from=3")
         workshop.called("Polish")
         resource = desk.row(order_id)["services"][0]["resource"]

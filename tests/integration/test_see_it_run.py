@@ -204,7 +204,7 @@ def test_a_phase_of_a_batch_is_a_resource_as_a_script(brewery: Brewery) -> None:
             wait_for("it to listen", lambda: script.poll() is None and listens(port))
             found = order(PITCH.replace("PORT", str(port)).replace("DEGC", str(degc)))
             assert (found.state, found.reason) == ("FINISHED", "")
-            assert abs(plant.read("cellar.fermenter1.setpoint").value - degc) < 0.01
+            assert float(plant.read("cellar.fermenter1.setpoint").value or 0) == pytest.approx(degc, abs=0.01)
         finally:
             script.kill()
             script.wait(20)

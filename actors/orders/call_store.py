@@ -17,6 +17,7 @@ STOPPED: Final = "stopped"
 GIVEN_UP: Final = "given_up"
 """Its place was given up after its call, and its end is not known: the machine may still move."""
 GIVEN_UP_LIMIT: Final = 100
+FORGET_EVERY_NS: Final = 60_000_000_000
 DONE: Final = ("", "server_status", "bad_output")
 """What the resource has done to its end, well or not: `Failure`."""
 _SCHEMA: Final = """
@@ -69,6 +70,7 @@ class CallStore:
     def __init__(self, path: Path) -> None:
         self._connection: Final[sqlite3.Connection] = open_store(path, "the calls of a resource", _SCHEMA, LAYOUT)
         self._synced = True
+        self._forgot_ns = 0
 
     def close(self) -> None:
         """Let go of the file."""
@@ -119,7 +121,11 @@ class CallStore:
             forget_ns: What was told before this is forgotten: no message about it can be on its way any more.
         """
         self._write("UPDATE calls SET told_ns = ? WHERE uuid = ?", (now_ns, uuid), sync=False)
-        self._write("DELETE FROM calls WHERE told_ns > 0 AND told_ns < ? AND released = 1", (forget_ns,), sync=False)
+        if abs(forget_ns - self._forgot_ns) > FORGET_EVERY_NS:
+            self._forgot_ns = forget_ns
+            self._write(
+                "DELETE FROM calls WHERE told_ns > 0 AND told_ns < ? AND released = 1", (forget_ns,), sync=False
+            )
 
     def given_up(self) -> list[Kept]:
         """Give the newest calls whose place was given up after their call, up to the last one whose end is known."""

@@ -160,7 +160,7 @@ class GetOrderLog(Message, frozen=True):
 
 
 class LogEntry(Record, frozen=True):
-    """One thing that happened. `by`: who did it, "" if nobody did."""
+    """One thing that happened. `by`: who did it, "" if nobody did. `uuid`: of the service or task, "" if of neither."""
 
     seq: int
     time_ns: int
@@ -169,6 +169,7 @@ class LogEntry(Record, frozen=True):
     host: str
     service: int
     what: str
+    uuid: str = ""
 
 
 class OrderLog(Message, frozen=True):
@@ -312,6 +313,7 @@ class ServiceStatus(Message, frozen=True):
 
     The end is asked, again until `Done` says that it is stored. `phase`: one of `Phase`, `UNKNOWN`, or `GONE`: nothing
     is known of it. `failure`: "" of an ENDED one: it gave `outputs`. Times: UTC, ns since 1970, 0 if not yet.
+    `late`: it was UNKNOWN, and then its event came after all.
     """
 
     order: str
@@ -323,6 +325,7 @@ class ServiceStatus(Message, frozen=True):
     queued_ns: int = 0
     called_ns: int = 0
     ended_ns: int = 0
+    late: bool = False
 
 
 class StopService(Message, frozen=True):

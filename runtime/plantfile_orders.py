@@ -37,7 +37,8 @@ _RESOURCE_TAGS: Final = (
     ("order", "str", "the order whose service it executes"),
     ("service", "str", "the service that it executes"),
     ("stuck", "bool", "whether its queue or its AssetState stands still"),
-    ("reason", "str", "why it is not connected, or stuck"),
+    ("may_move", "bool", "whether it may still be at a service whose place was given up"),
+    ("reason", "str", "why it is not connected, or stuck, or may move"),
 )
 
 
@@ -125,6 +126,9 @@ def order_alarms(resources: Mapping[str, ResourceConfig]) -> Iterator[tuple[str,
     for name in resources:
         tag = f"resource.{name}.stuck"
         text = f"the queue or the AssetState of resource {name} stands still"
+        yield tag, {"tag": tag, "type": "BOOL", "priority": "high", "text": text}
+        tag = f"resource.{name}.may_move"
+        text = f"resource {name} was given up during a service, and may still move: keep away until it stands still"
         yield tag, {"tag": tag, "type": "BOOL", "priority": "high", "text": text}
 
 

@@ -13,6 +13,13 @@ from tagwerk.runtime.store import open_store
 
 FILE: Final = "calls.db"
 LAYOUT: Final = 1
+STOPPED: Final = "stopped"
+GIVEN_UP: Final = "given_up"
+"""Its place was given up after its call, and its end is not known: the machine may still move."""
+GIVEN_UP_LIMIT: Final = 100
+FORGET_EVERY_NS: Final = 60_000_000_000
+DONE: Final = ("", "server_status", "bad_output")
+"""What the resource has done to its end, well or not: `Failure`."""
 _SCHEMA: Final = """
 CREATE TABLE calls (number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, request BLOB NOT NULL,
     phase TEXT NOT NULL, expected_s REAL NOT NULL, queued_ns INTEGER NOT NULL, called_ns INTEGER NOT NULL,
@@ -63,6 +70,7 @@ class CallStore:
     def __init__(self, path: Path) -> None:
         self._connection: Final[sqlite3.Connection] = open_store(path, "the calls of a resource", _SCHEMA, LAYOUT)
         self._synced = True
+        self._forgot_ns = 0
 
     def close(self) -> None:
         """Let go of the file."""
@@ -113,7 +121,31 @@ class CallStore:
             forget_ns: What was told before this is forgotten: no message about it can be on its way any more.
         """
         self._write("UPDATE calls SET told_ns = ? WHERE uuid = ?", (now_ns, uuid), sync=False)
-        self._write("DELETE FROM calls WHERE told_ns > 0 AND told_ns < ? AND released = 1", (forget_ns,), sync=False)
+        if abs(forget_ns - self._forgot_ns) > FORGET_EVERY_NS:
+            self._forgot_ns = forget_ns
+            self._write(
+                "DELETE FROM calls WHERE told_ns > 0 AND told_ns < ? AND released = 1", (forget_ns,), sync=False
+            )
+
+    def given_up(self) -> list[Kept]:
+        """Give the newest calls whose place was given up after their call, up to the last one whose end is known."""
+        query = f"SELECT {_FIELDS} FROM calls WHERE outcome IS NOT NULL ORDER BY number DESC LIMIT ?"
+        found: list[Kept] = []
+        for row in self._connection.execute(query, (GIVEN_UP_LIMIT,)):
+            kept = _kept(row)
+            if kept.outcome is not None and kept.outcome.failure == GIVEN_UP:
+                found.append(kept)
+            elif kept.outcome is not None and kept.outcome.phase == "ENDED" and kept.outcome.failure in DONE:
+                break
+        return found
+
+    def known(self, uuid: str) -> None:
+        """Keep that the end of a call whose place was given up is known after all."""
+        kept = self.find(uuid)
+        if kept is not None and kept.outcome is not None:
+            outcome = msgspec.structs.replace(kept.outcome, failure=STOPPED)
+            values = (msgspec.msgpack.encode(outcome), uuid)
+            self._write("UPDATE calls SET outcome = ? WHERE uuid = ?", values, sync=False)
 
     def find(self, uuid: str) -> Kept | None:
         """Give a call; None if it is not known."""

@@ -26,6 +26,7 @@ from tagwerk.actors.orders.logic.records import (
     Doubted,
     Fell,
     Gave,
+    Heard,
     Overdue,
     Progressed,
     Record,
@@ -71,7 +72,7 @@ LOOK_S: Final = 0.1
 """How often the services' times are looked at."""
 SYNC_S: Final = 0.01
 """What a resource said is synced after this, if nothing else was meanwhile that had to be."""
-LAZY: Final = (Progressed, TokensTaken, Gave, Fell, Doubted, Stopped)
+LAZY: Final = (Progressed, TokensTaken, Gave, Fell, Doubted, Heard, Stopped)
 PRUNE_S: Final = 3_600.0
 PRUNE_AT_ONCE: Final = 100
 DAY_NS: Final = 86_400_000_000_000
@@ -354,9 +355,11 @@ class Crew(Actor):
                 self.record(status.order, Stopped(uuid, status.reason))
             return
         one = life.services.get(uuid)
+        times = (status.queued_ns, status.called_ns)
+        if one is not None and one.state == ServiceState.UNKNOWN and status.late:
+            self.record(status.order, Heard(uuid, status.outputs, status.failure, status.reason, *times))
         if one is None or one.state != ServiceState.SENT:
             return
-        times = (status.queued_ns, status.called_ns)
         if status.phase == "ENDED" and not status.failure:
             self.record(status.order, Gave(uuid, status.outputs, *times))
         elif status.phase == "ENDED":

@@ -61,6 +61,8 @@ class Dispatchers:
             live = self._own(message.id)
             if len(live.order.life.scopes) >= TASKS_LIMIT:
                 raise Refused(RefusedCode.CONFLICT, f"order {message.id} has {TASKS_LIMIT} tasks already")
+            if not message.finished and message.task_uuid in live.order.life.scopes:
+                return Done()  # said again: its variables may have changed since
             told = TaskTold(
                 message.task_uuid, message.name, message.context_uuid, message.finished, message.values, message.failed
             )

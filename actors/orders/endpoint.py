@@ -60,6 +60,10 @@ class Endpoint(Protocol):
         """Keep the events of a service from now on; forget those from before."""
         ...
 
+    def listen(self, heard: Callable[[Service, Mapping[str, Any]], None]) -> None:
+        """Tell of every event of a service that is known, whoever waits for it."""
+        ...
+
     async def call(self, service: Service, values: Sequence[Any]) -> Mapping[str, Any]:
         """Call a service's method and give its result, by field. There is no limit: a synchronous one takes its time.
 

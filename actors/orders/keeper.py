@@ -10,6 +10,7 @@ from typing import final
 
 from tagwerk.actors.orders.call import Patience
 from tagwerk.actors.orders.endpoint import Endpoint, EndpointMaker
+from tagwerk.actors.orders.latecomers import Latecomers
 from tagwerk.actors.orders.logic.queues import EXECUTING, Element, Seen
 from tagwerk.actors.orders.logic.services import Failure, ServiceFault
 from tagwerk.protocols.errors import DeviceGone, Refused, RemoteProtocolError
@@ -26,6 +27,7 @@ class SessionKeeper:
         make: Makes sessions.
         patience: How long is waited.
         left_behind: Finds elements of ours in the queue whose owners are dead.
+        late: Hears of every event, and needs those of its services.
     """
 
     def __init__(
@@ -34,11 +36,13 @@ class SessionKeeper:
         make: EndpointMaker,
         patience: Patience,
         left_behind: Callable[[tuple[Element, ...]], list[Element]],
+        late: Latecomers,
     ) -> None:
         self.url = url
         self._make = make
         self._patience = patience
         self._left_behind = left_behind
+        self._late = late
         self._endpoint: Endpoint | None = None
         self._opening = asyncio.Lock()
 
@@ -88,6 +92,7 @@ class SessionKeeper:
                 endpoint = self._make(self.url)
                 try:
                     await endpoint.open()
+                    await self._listen(endpoint)
                     await self._sweep(endpoint)
                     self._endpoint = endpoint
                 except DeviceGone as error:
@@ -99,6 +104,15 @@ class SessionKeeper:
                     await endpoint.close()
                     raise ServiceFault(Failure.UNREACHABLE, str(error)) from error
             return self._endpoint
+
+    async def _listen(self, endpoint: Endpoint) -> None:
+        """Hear of calls whose end is not known."""
+        endpoint.listen(self._late.hear)
+        for name in self._late.services:
+            try:
+                await endpoint.service(name)
+            except (Refused, RemoteProtocolError) as error:
+                _log.warning("%s: the end of %s will not be heard: %s", self.url, name, error)
 
     async def _sweep(self, endpoint: Endpoint) -> None:
         """Take elements of ours out of the queue whose owners are dead: they would stand there for ever."""

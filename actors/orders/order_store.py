@@ -216,8 +216,10 @@ class OrderStore:
         entries: list[LogEntry] = []
         page, more = _page(rows, limit)
         for seq, time_ns, service, data in page:
-            kind, by, host, what = words_of(unpack_record(data))
-            entries.append(LogEntry(seq, time_ns, kind, by, host, service, what))
+            record = unpack_record(data)
+            kind, by, host, what = words_of(record)
+            uuid = getattr(record, "service_uuid", "") or getattr(record, "task_uuid", "")
+            entries.append(LogEntry(seq, time_ns, kind, by, host, service, what, uuid))
         return entries, more
 
     def prune(self, before_ns: int, limit: int) -> int:

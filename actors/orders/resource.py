@@ -10,6 +10,7 @@ from typing import Any, Final, final
 from tagwerk.actors.orders.call import Call, Patience
 from tagwerk.actors.orders.endpoint import Endpoint, EndpointMaker
 from tagwerk.actors.orders.keeper import SessionKeeper
+from tagwerk.actors.orders.latecomers import Latecomers
 from tagwerk.actors.orders.logic.calls import Job, Next, Phase, after_loss
 from tagwerk.actors.orders.logic.queues import EXECUTING, IDLE, Element, Seen, state_name
 from tagwerk.actors.orders.logic.services import (
@@ -54,7 +55,8 @@ class Resource:
     ) -> None:
         self.url = url
         self._holds = holds
-        self.keeper = SessionKeeper(url, make, patience, left_behind)
+        self.late = Latecomers(url)
+        self.keeper = SessionKeeper(url, make, patience, left_behind, self.late)
         self._patience = patience
         self._running: dict[asyncio.Task[dict[str, Any]], Call] = {}
 

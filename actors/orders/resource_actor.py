@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 1.0
 """Without a change the resource is looked at so often."""
-LEAST_LOOK_S: Final = 0.05
+LEAST_LOOK_S: Final = 0.2
+"""Not more often than this: each look is a message on the session that the calls use."""
 AGAIN_S: Final = 0.5
 """So soon `order/0` is told once more of an end that it has not stored."""
 ASK_LIMIT_S: Final = 5.0
@@ -75,8 +76,7 @@ class ResourceActor(AsyncActor):
         self._reason = "not connected yet"
         self._connected = False
         self._stuck = ""
-        self._load = 0
-        self._was_connected = False
+        self._pushed = (False, 0)
         self._shows = False
 
     def on_start(self) -> None:
@@ -99,7 +99,7 @@ class ResourceActor(AsyncActor):
             site.start()
         if isinstance(self._config, ResourceConfig):
             self.spawn(self._watch(self._site(self._config.url)))
-        self.every(SHOW_S, self._show)
+        self.every(SHOW_S, self._show_and_push)
         self._show_soon()
         self.ready()
 
@@ -124,13 +124,18 @@ class ResourceActor(AsyncActor):
 
     def on_flush(self) -> None:
         """Tell the assigner of a line that grew or shrank, so that it need not ask when it is in a hurry."""
-        load = sum(len(site.uuids) for site in self._sites.values())
-        if load != self._load or self._connected != self._was_connected:
+        if self._burden() != self._pushed:
             self._push()
 
+    def _burden(self) -> tuple[bool, int]:
+        """What an assignment depends on: whether it is connected, and how many wait or run there."""
+        ours = sum(len(site.uuids) for site in self._sites.values())
+        queue = self._seen.queue if self._seen else ()
+        name = f"{OURS}:{self._plant}:"  # what was seen may be a moment old: ours are known better than by it
+        return self._connected, ours + sum(not one.client.startswith(name) for one in queue)
+
     def _push(self) -> None:
-        self._load = sum(len(site.uuids) for site in self._sites.values())
-        self._was_connected = self._connected
+        self._pushed = self._burden()
         if isinstance(self._config, ResourceConfig):
             self.ask(ASSIGNER, self._state(), _nothing, ASK_LIMIT_S)
 
@@ -272,10 +277,15 @@ class ResourceActor(AsyncActor):
             self._shows = True
             self.after(SOON_S, self._show)
 
+    def _show_and_push(self) -> None:
+        self._show()
+        self._push()
+
     def _show(self) -> None:
         self._shows = False
         sites = list(self._sites.values())
         executing = [one for site in sites for one in site.executing]
+        moving = next((site.may_move for site in sites if site.may_move), "")
         seen, sheet, head = self._seen, self._sheet, f"resource.{self._name}."
         values: dict[str, Any] = {
             "connected": self._connected,
@@ -285,22 +295,20 @@ class ResourceActor(AsyncActor):
             "order": ", ".join(one.order for one in executing),
             "service": ", ".join(one.service for one in executing),
             "stuck": bool(self._stuck),
-            "reason": self._stuck or ("" if self._connected or self._name == OTHERS else self._reason),
+            "may_move": bool(moving),
+            "reason": moving or self._stuck or ("" if self._connected or self._name == OTHERS else self._reason),
         }
         for key, value in values.items():
             sheet.put(head + key, value)
         if not sheet.flush():
             self._show_soon()
-        self._push()
 
     def _state(self) -> ResourceState:
         uuids = [uuid for site in self._sites.values() for uuid in site.uuids]
-        known = set(uuids)
-        foreign = sum(one.service_uuid not in known for one in self._seen.queue) if self._seen else 0
         url = self._config.url if isinstance(self._config, ResourceConfig) else ""
         return ResourceState(
             self.name, url, self._connected, state_name(self._seen.state) if self._seen else "", self._services,
-            len(uuids) + foreign, tuple(uuids[:CALLS_SHOWN]), self._stuck or self._reason,
+            self._burden()[1], tuple(uuids[:CALLS_SHOWN]), self._stuck or self._reason,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from asyncua.client.client import Client
 from asyncua.common.node import Node
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.ua_binary import struct_from_binary
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 
@@ -26,11 +27,18 @@ REQUEST_LIMIT_S: Final = 10.0
 PROBE_S: Final = 5.0  # a sign of life is asked for this often, and has this long; a closed connection is seen at once
 CLOSE_LIMIT_S: Final = 1.0
 PUBLISH_MS: Final = 5.0
+"""Half of it is what the end of a service waits for. With 2 ms servers on asyncua turn so often that three of them on
+the same two cores cost more than is won; 0 would have asyncua's client take the subscription for stale after 1 s."""
+KEEPALIVE_S: Final = 10.0
 SESSION_TIMEOUT_S: Final = 30.0
+NOTIFICATIONS: Final = 10_000
 FAILURES: Final = (
     OSError, TimeoutError, UaError, ValueError, TypeError, AttributeError, KeyError, IndexError, struct.error,
 )  # fmt: skip
 """What asyncua raises when the world is down, or the other side is no OPC UA server, or a strange one."""
+_USER: Final = (
+    StatusCodes.BadUserAccessDenied, StatusCodes.BadIdentityTokenInvalid, StatusCodes.BadIdentityTokenRejected,
+)  # fmt: skip
 
 
 _log = logging.getLogger(__name__)
@@ -119,7 +127,10 @@ class Session:
                 await self._client.connect()
         except FAILURES as error:
             self._over = True
-            hint = pin_hint(self._security.directory)
+            code = int(error.code) if isinstance(error, UaStatusCodeError) else 0
+            hint = " (look at `user` and `password_file`)" if code in _USER else ""
+            if not hint and not isinstance(error, ConnectionRefusedError):  # a new certificate looks like a lost line
+                hint = pin_hint(self._security.directory)
             raise DeviceGone(f"{self.url} cannot be reached: {why(error)}{hint}") from error
         if self._security.directory is not None and pin_server(self._client, self._security.directory):
             _log.warning("%s: the server's certificate is trusted from now on", self.url)
@@ -269,7 +280,13 @@ class Session:
 
     async def _subscribed(self) -> Any:
         if self._subscription is None:
-            self._subscription = await self._do(self._client.create_subscription(PUBLISH_MS, self))
+            wanted = ua.CreateSubscriptionParameters()
+            wanted.RequestedPublishingInterval = PUBLISH_MS
+            wanted.RequestedMaxKeepAliveCount = round(KEEPALIVE_S * 1000 / PUBLISH_MS)
+            wanted.RequestedLifetimeCount = 3 * wanted.RequestedMaxKeepAliveCount  # the least: OPC 10000-4, 5.13.2
+            wanted.MaxNotificationsPerPublish = NOTIFICATIONS
+            wanted.PublishingEnabled = True
+            self._subscription = await self._do(self._client.create_subscription(wanted, self))
         return self._subscription
 
     async def _do(self, work: Any) -> Any:

@@ -96,6 +96,7 @@ class SimulatedEndpoint:
         self._changes = 0
         self._boxes: dict[str, asyncio.Queue[Mapping[str, Any] | None]] = {}
         self._lost = asyncio.Event()
+        self._heard: Callable[[Service, Mapping[str, Any]], None] | None = None
 
     async def open(self) -> None:
         """See `Endpoint.open`."""
@@ -159,6 +160,10 @@ class SimulatedEndpoint:
         """See `Endpoint.begin_listening`."""
         self._boxes[service] = asyncio.Queue(100)
 
+    def listen(self, heard: Callable[[Service, Mapping[str, Any]], None]) -> None:
+        """See `Endpoint.listen`."""
+        self._heard = heard
+
     async def call(self, service: Service, values: Sequence[Any]) -> Mapping[str, Any]:
         """See `Endpoint.call`."""
         if self._lost.is_set():
@@ -193,6 +198,8 @@ class SimulatedEndpoint:
 
     def on_event(self, name: str, fields: Mapping[str, Any]) -> None:
         """A service has ended."""
+        if self._heard is not None:
+            self._heard(self._find(name).service, fields)
         if name in self._boxes:
             self._boxes[name].put_nowait(fields)
 

@@ -16,7 +16,8 @@ from typing import Any, Final, final
 import msgspec
 
 from tagwerk.actors.orders.call import Call
-from tagwerk.actors.orders.call_store import CallStore, Kept
+from tagwerk.actors.orders.call_store import DONE, GIVEN_UP, STOPPED, CallStore, Kept
+from tagwerk.actors.orders.given_up import GivenUp
 from tagwerk.actors.orders.logic.calls import Job, Phase
 from tagwerk.actors.orders.logic.line import Waiting, next_one
 from tagwerk.actors.orders.logic.pfdl.talk import Output, Parameter
@@ -31,7 +32,6 @@ OUTPUT_BYTES: Final = 1 << 20
 """What a service gives may be so large."""
 AGAIN_S: Final = 1.0
 """A place that could not be given back is given back then."""
-STOPPED: Final = "stopped"
 _NOT_CALLED: Final = ("NEW", "QUEUED", "CLAIMED")
 _log = logging.getLogger(__name__)
 
@@ -92,8 +92,17 @@ class Site:
         self._running: dict[str, _Work] = {}
         self._served: dict[str, int] = {}
         self._turn = 0
+        self._given_up = GivenUp(store, resource.late)
+        for kept in reversed(store.given_up()):
+            if kept.outcome is not None and kept.request.url == resource.url:
+                self._given_up.add(self._job(kept.request), kept.outcome.reason)
 
     # --- how it stands ---
+
+    @property
+    def may_move(self) -> str:
+        """Why the machine may move although nobody waits for it; "" if it does not."""
+        return self._given_up.why
 
     @property
     def waiting(self) -> int:
@@ -141,6 +150,8 @@ class Site:
         work.queued_ns, work.called_ns, work.stopped, work.after_crash = (
             kept.queued_ns, kept.called_ns, kept.stopped, True,
         )  # fmt: skip
+        if kept.phase == "UNKNOWN" and not kept.stopped:
+            self.resource.late.expect(work.job, partial(self._came_late, work))
         if kept.outcome is not None:
             if not kept.told:
                 self._tell(kept.outcome)
@@ -199,12 +210,14 @@ class Site:
     # --- one call ---
 
     def _work(self, number: int, request: ExecuteService) -> _Work:
+        work = self._works[request.service_uuid] = _Work(number, request, self._job(request))
+        return work
+
+    def _job(self, request: ExecuteService) -> Job:
         client = client_identifier(self._plant, request.order, request.number)
         inputs = tuple(Parameter(one.name, one.type, one.value) for one in request.inputs)
         outputs = tuple(Output(one.name, one.type) for one in request.outputs)
-        job = Job(request.service, request.service_uuid, request.task_uuid, client, inputs, outputs, request.order)
-        work = self._works[request.service_uuid] = _Work(number, request, job)
-        return work
+        return Job(request.service, request.service_uuid, request.task_uuid, client, inputs, outputs, request.order)
 
     def _line_up(self, work: _Work) -> None:
         request = work.request
@@ -255,11 +268,31 @@ class Site:
         if isinstance(outcome, ServiceFault):
             if outcome.failure is Failure.UNKNOWN and not work.stopped:
                 status = self._status(work, "UNKNOWN", reason=outcome.reason)
+            elif outcome.failure is Failure.UNKNOWN:
+                status = self._leave_place(work, outcome.reason)
             else:
                 status = self._ended(work, outcome.failure.value, outcome.reason)
         else:
             status = self._status(work, "ENDED", outputs=outcome)
         self._settle(work, self._fitting(work, status))
+
+    def _leave_place(self, work: _Work, why: str) -> ServiceStatus:
+        """Its place is given up, and nobody knows whether the machine still moves: that is told until it is known."""
+        reason = f"its place was given up; {self.resource.url} may still move: {why}"
+        self._given_up.add(work.job, reason)
+        return self._ended(work, GIVEN_UP, reason)
+
+    def _came_late(self, work: _Work, outcome: dict[str, Any] | ServiceFault) -> None:
+        """The event of a call came after nobody knew its end."""
+        if work.phase != "UNKNOWN" or work.stopped:
+            return
+        if isinstance(outcome, ServiceFault):
+            status = self._ended(work, outcome.failure.value, outcome.reason)
+        else:
+            status = self._status(work, "ENDED", outputs=outcome)
+        self._settle(work, msgspec.structs.replace(self._fitting(work, status), late=True))
+        if work.task is None:  # else it is seen to where it ends
+            self._spawn(self._give_back(work))
 
     def _fitting(self, work: _Work, status: ServiceStatus) -> ServiceStatus:
         try:
@@ -281,7 +314,10 @@ class Site:
             self._store.enter(uuid, "NEW", 0.0, 0, 0)
             return
         if work.status is None and task.cancelled():
-            self._settle(work, self._ended(work, STOPPED, "its place was given up, nobody waits for it"))
+            ended = self._ended(work, STOPPED, "its place was given up, nobody waits for it")
+            if work.phase not in _NOT_CALLED:
+                ended = self._leave_place(work, "nobody waited for it any more, and its end did not come in time")
+            self._settle(work, ended)
         elif work.status is None and error is not None:  # a bug of ours must not end the calls of all others
             _log.critical("%s: %s", self.resource.url, work.request.service, exc_info=error)
             reason = f"{type(error).__name__}: {error}"
@@ -318,6 +354,12 @@ class Site:
 
     def _settle(self, work: _Work, status: ServiceStatus, *, released: bool = False) -> None:
         work.phase, work.status = status.phase, status
+        if status.phase == "UNKNOWN":
+            self.resource.late.expect(work.job, partial(self._came_late, work))
+        elif status.failure != GIVEN_UP:
+            self.resource.late.forget(status.service_uuid)
+            if status.failure in DONE:
+                self._given_up.clear()
         self._store.settle(status, released=released)
         self._tell(status)
 

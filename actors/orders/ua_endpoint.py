@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -78,6 +78,7 @@ class UaEndpoint:
         self._changes = 0
         self._looking: asyncio.Task[Seen] | None = None
         self._lost = ""
+        self._heard: Callable[[Service, Mapping[str, Any]], None] | None = None
 
     async def open(self) -> None:
         """Connect; see `Endpoint.open`."""
@@ -147,6 +148,10 @@ class UaEndpoint:
         """Keep events; see `Endpoint.begin_listening`."""
         self._boxes[service] = asyncio.Queue(EVENTS_LIMIT)
 
+    def listen(self, heard: Callable[[Service, Mapping[str, Any]], None]) -> None:
+        """Tell of every event; see `Endpoint.listen`."""
+        self._heard = heard
+
     async def call(self, service: Service, values: Sequence[Any]) -> Mapping[str, Any]:
         """Call a service; see `Endpoint.call`."""
         method, types = self._methods[service.name], self._explorer.types
@@ -181,15 +186,18 @@ class UaEndpoint:
     def on_event(self, name: str, fields: Sequence[ua.Variant]) -> None:
         """A service has ended. Implements `Hearer`."""
         method, box = self._methods.get(name), self._boxes.get(name)
-        if method is None or box is None or box.full():
-            return  # nobody asked, or a flood: who waits has enough to choose from
+        if method is None:
+            return
         found: dict[str, Any] | Exception
         try:
             given = zip(method.fields, fields, strict=True)
             found = {one.name: self._explorer.types.plain(value, one.key) for one, value in given}
         except (RemoteProtocolError, ValueError) as error:
             found = RemoteProtocolError(f"the event of {name} cannot be read: {error}")
-        box.put_nowait(found)
+        if self._heard is not None and isinstance(found, dict):
+            self._heard(method.service, found)
+        if box is not None and not box.full():  # else a flood: who waits has enough to choose from
+            box.put_nowait(found)
 
     def on_lost(self, reason: str) -> None:
         """The session is over. Implements `Hearer`."""

@@ -1,11 +1,12 @@
-"""The smallest resource: a saw with one service, `Cut`. `python examples/workshop/saw.py`, until Ctrl-C."""
+"""The smallest resource: a saw with one service, `Cut`. `python examples/workshop/saw.py [URL]`, until Ctrl-C."""
 
 import asyncio
+import sys
 
-from asyncua import Node, ua
+from asyncua import Node, Server, ua
 from model import DEMO, Fields, Model, new_server, quiet
 
-URL = "opc.tcp://127.0.0.1:4848"
+URL = sys.argv[1] if sys.argv[1:] else "opc.tcp://127.0.0.1:4848"
 MODULE = "urn:example:saw"
 IDLE = 4
 BOARD: Fields = (("length", "Double"),)
@@ -52,10 +53,8 @@ async def cut(_parent: ua.NodeId, board: ua.Variant) -> list[ua.Variant]:
     return [ua.Variant(done, ua.VariantType.ExtensionObject)]
 
 
-async def main() -> None:
-    """Build the module and listen."""
-    quiet()
-    server = await new_server(URL, "saw")
+async def build(server: Server) -> None:
+    """Put types, queue, state and service into the server."""
     model = Model(server, MODULE)
     await model.build()
     await model.struct(DEMO, "Board", BOARD)
@@ -75,6 +74,12 @@ async def main() -> None:
     services = await model.object(module, "Services", "Services")
     await model.method(services, "Cut", "Cut", cut, (("board", "Board"),), (("Results", "CutResult"),))
 
+
+async def main() -> None:
+    """Build it and listen."""
+    quiet()
+    server = await new_server(URL, "saw")
+    await build(server)
     await server.start()
     print(f"saw {URL}", flush=True)
     await asyncio.Event().wait()

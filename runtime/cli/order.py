@@ -230,6 +230,7 @@ def _show(session: Session, file: Path, found: Any) -> None:
         output.note(f"error: {values.printable(place + found.reason)}")
 
 
-from tagwerk.runtime.cli import order_plant  # noqa: E402  its commands belong to the same group
+from tagwerk.runtime.cli import order_dispatch, order_plant  # noqa: E402  their commands belong to the same group
 
 order_plant.add_to(order)
+order_dispatch.add_to(order)

@@ -106,17 +106,17 @@ def start(
 
     session = session_of(context)
     program = program_of(file, session)
-    given = _typed(inputs or [], {one.name: str(one.type) for one in program.tasks["productionTask"].inputs}, file)
+    given = typed(inputs or [], {one.name: str(one.type) for one in program.tasks["productionTask"].inputs}, file)
     try:
         logic("pfdl").Interpreter(program).start("check", given)
     except Refused as error:
         raise ConfigError(error.message, file=str(file)) from error
-    with _orders(session) as plant:
+    with orders(session) as plant:
         message = StartOrder(file.stem, text_of(file), given, priority, plant.user, plant.host, reason)
         answer = plant.ask(CREW, message, session.patience_s(START_S))
         assert isinstance(answer, OrderStarted), "what else it could say is raised"
         if not wait:
-            _shown(session, _row(plant, answer.id))
+            shown_row(session, _row(plant, answer.id))
             return failure.DONE
         if not session.json:
             output.line(answer.id)
@@ -131,7 +131,7 @@ def list_(
 ) -> None:
     """List the orders, newest first."""
     session = session_of(context)
-    with _orders(session) as plant:
+    with orders(session) as plant:
         rows = plant.query(CREW, GetOrders(limit, not running), OrderRows).orders
     head = ("order", "file", "state", "priority", "started", "took", "finished", "running", "waiting", "by", "reason")
 
@@ -149,7 +149,7 @@ def list_(
 def show(context: typer.Context, order_id: OrderId) -> None:
     """Show an order: its services, those in doubt with what is known, and its variables."""
     session = session_of(context)
-    with _orders(session) as plant:
+    with orders(session) as plant:
         row, services, variables = _detail(plant, order_id)
     if session.json:
         output.json_line({**row_of(row), "services": [service_of(one) for one in services], "variables": variables})
@@ -201,20 +201,20 @@ def resolve(
     given = {key: _json(text, key) for key, text in _pairs(outputs or [])}
     if given and outcome is not Outcome.DONE:
         raise ConfigError("only what is done gave something", key=next(iter(given)), expected="no KEY=VALUE, or `done`")
-    with _orders(session) as plant:
+    with orders(session) as plant:
         message = ResolveService(order_id, service, outcome.value, given, plant.user, plant.host, reason)
-        _shown(session, plant.ask(CREW, message))
+        shown_row(session, plant.ask(CREW, message))
 
 
 def log(context: typer.Context, order_id: OrderId) -> None:
     """Show all that happened to an order: who, what, when, and why."""
     session = session_of(context)
-    with _orders(session) as plant:
+    with orders(session) as plant:
         entries = list(_log(plant, order_id))
         names = {one.number: one.name for one in _detail(plant, order_id)[1]}
     rows = [
         {"seq": one.seq, "time": times.rfc3339(one.time_ns), "kind": one.kind, "service": one.service or None,
-         "name": names.get(one.service),
+         "name": names.get(one.service), "uuid": one.uuid,
          "by": one.by, "host": one.host, "what": one.what}
         for one in entries
     ]  # fmt: skip
@@ -241,7 +241,7 @@ def report(
     from tagwerk.runtime.cli.order import logic
 
     session = session_of(context)
-    with _orders(session) as plant:
+    with orders(session) as plant:
         row, services, variables = _detail(plant, order_id)
     if svg:
         svg.write_text(logic("gantt").gantt_of_order(row, services, time.time_ns()), encoding="utf-8")
@@ -255,7 +255,7 @@ def report(
 # --- what they share -------------------------------------------------------------------------------------------------
 
 
-def _orders(session: Session) -> Plant:
+def orders(session: Session) -> Plant:
     """Attach to a plant with orders.
 
     Raises:
@@ -272,14 +272,15 @@ def _orders(session: Session) -> Plant:
 
 def _control(context: typer.Context, order_id: str, action: str, reason: str) -> None:
     session = session_of(context)
-    with _orders(session) as plant:
+    with orders(session) as plant:
         row = plant.ask(CREW, ControlOrder(order_id, action, plant.user, plant.host, reason))
-    _shown(session, row)
+    shown_row(session, row)
     if action == "pause" and isinstance(row, OrderRow) and row.running:
         output.note(f"with their resources already, and going on to their end: {row.running} of its services")
 
 
-def _shown(session: Session, row: Message) -> None:
+def shown_row(session: Session, row: Message) -> None:
+    """Write one order in a line."""
     assert isinstance(row, OrderRow), "what else it could say is raised"
     if session.json:
         output.json_line(row_of(row))
@@ -307,7 +308,7 @@ def _to_its_end(session: Session, plant: Plant, order_id: str) -> int:
         if until is not None and time.monotonic() > until:
             raise Unavailable(f"{order_id} has not ended in time; it goes on")
         time.sleep(LOOK_S)
-    _shown(session, row)
+    shown_row(session, row)
     return failure.DONE if row.state == "FINISHED" else failure.REFUSED
 
 
@@ -340,7 +341,7 @@ def _pairs(arguments: list[str]) -> Iterator[tuple[str, str]]:
         yield key, text
 
 
-def _typed(arguments: list[str], types: dict[str, str], file: Path) -> dict[str, Any]:
+def typed(arguments: list[str], types: dict[str, str], file: Path) -> dict[str, Any]:
     """Read an order's inputs: what is not JSON is taken as a text where one is wanted."""
     given: dict[str, Any] = {}
     errors: list[ConfigError] = []

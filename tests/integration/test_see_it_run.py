@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from brewery import Brewery, wait_for
+from brewery import EXAMPLE, Brewery, free_port, wait_for
+from workshop_rig import run as order
 
 import tagwerk
 from tagwerk.protocols import quality as q
@@ -162,6 +164,50 @@ def test_the_mash_schedule_steps_with_confirms(brewery: Brewery) -> None:
         wait_for("safe outputs", lambda: plant.read("brewhouse.mash.setpoint").value not in (52.0, 63.0))
         refused = run(brewery, "machine", "send", "mash", "confirm")
         assert refused.returncode == 1, refused.stdout
+
+
+PITCH = """Struct Degrees
+    degc: number
+End
+Task productionTask
+    pitch
+        In
+            Degrees {"degc": DEGC}
+End
+Task pitch
+    In
+        wanted: Degrees
+    Pitch
+        In
+            ResourceAssignment {"job_resource": "opc.tcp://127.0.0.1:PORT"}
+            wanted.degc
+        Out
+            beer_degc: number
+End
+"""
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_phase_of_a_batch_is_a_resource_as_a_script(brewery: Brewery) -> None:
+    port = free_port()
+    with brewery.attach() as plant:
+        degc = round(float(str(plant.read("cellar.fermenter1.temperature").value)), 1)
+        script = subprocess.Popen(
+            [sys.executable, "phases.py", "cellar", str(port)],
+            cwd=EXAMPLE, env={**os.environ, "TAGWERK_HOME": str(brewery.home)}, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            wait_for("it to listen", lambda: script.poll() is None and listens(port))
+            found = order(PITCH.replace("PORT", str(port)).replace("DEGC", str(degc)))
+            assert (found.state, found.reason) == ("FINISHED", "")
+            assert plant.read("cellar.fermenter1.setpoint").value == pytest.approx(degc, abs=0.01)
+        finally:
+            script.kill()
+            script.wait(20)
 
 
 def test_history_as_csv(brewery: Brewery) -> None:

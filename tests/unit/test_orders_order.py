@@ -28,6 +28,7 @@ from tagwerk.actors.orders.logic.records import (
     Doubted,
     Fell,
     Gave,
+    Heard,
     Overdue,
     Progressed,
     Record,
@@ -278,6 +279,25 @@ def test_somebody_says_what_came_of_it(outcome: str, executed: int) -> None:
     world.run()
     assert (world.life.shown, world.life.over) == ("FINISHED", True)
     assert world.stopped == [uuid]  # its place is given back
+    assert world.executed.count(uuid) == 1
+    assert len(world.executed) == executed
+
+
+@pytest.mark.parametrize(("failure", "executed"), [("", 4), ("server_status", 6)])
+def test_an_event_that_comes_after_all_says_what_came_of_it(failure: str, executed: int) -> None:
+    world = begun()
+    world.held.add("Cut")
+    world.run()
+    uuid = world.running("Cut")
+    world.take(Doubted(uuid, "the session was lost"))
+    world.held.clear()
+    heard = Heard(uuid, {} if failure else {"part": {"n": 3}}, failure, "the saw broke" if failure else "")
+    world.take(heard)
+    assert "heard after all" in words_of(heard)[0]
+    assert world.take(heard).effects == []
+    world.run()
+    assert (world.life.shown, world.life.over) == ("FINISHED", True)
+    assert world.stopped == []  # the resource has given its place back by itself
     assert world.executed.count(uuid) == 1
     assert len(world.executed) == executed
 

@@ -16,7 +16,7 @@ from tagwerk.actors.orders.logic.calls import Job
 from tagwerk.actors.orders.logic.choice import Candidate, chosen
 from tagwerk.actors.orders.logic.line import Waiting, next_one
 from tagwerk.actors.orders.logic.queues import EXECUTING, IDLE, Element, Seen
-from tagwerk.actors.orders.logic.services import Argument, Failure, Service, ServiceFault
+from tagwerk.actors.orders.logic.services import EVENT_STATUS, Argument, Failure, Service, ServiceFault
 from tagwerk.actors.orders.logic.stuck import Watchman
 from tagwerk.actors.orders.resource import Resource
 from tagwerk.actors.orders.simulated import SimulatedEndpoint, SimulatedResource, SimulatedService
@@ -58,7 +58,7 @@ class MortalEndpoint:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
-        if name == "begin_listening":
+        if name in ("begin_listening", "listen"):
             return found
 
         async def mortal(*arguments: Any) -> Any:
@@ -79,6 +79,8 @@ class MortalStore:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
+        if name == "given_up":  # read before anything begins
+            return found
 
         def mortal(*arguments: Any, **more: Any) -> Any:
             self._life.step()
@@ -249,11 +251,72 @@ def test_a_call_that_nobody_waits_for_leaves_the_line(tmp_path: Path) -> None:
         async with asyncio.timeout(WAIT_S):
             while not rig.resource.calls:
                 await asyncio.sleep(0.001)
-        for uuid in ("u2", "u1"):
+        for uuid, failure in (("u2", "stopped"), ("u1", "given_up")):
             site.stop(uuid)
-            assert (await rig.ends(uuid, "ENDED")).failure == "stopped"
+            assert (await rig.ends(uuid, "ENDED")).failure == failure
         assert (len(rig.resource.calls), rig.resource.queue, rig.resource.state) == (1, [], IDLE)
         assert site.stop("u9") is None
+
+    asyncio.run(run())
+
+
+def event(uuid: str) -> dict[str, Any]:
+    return {"service_uuid": uuid, EVENT_STATUS: 0, "part": {"n": 7}}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_event_that_names_a_call_of_which_nobody_knew_settles_it(tmp_path: Path, killed: bool) -> None:
+    async def run() -> None:
+        rig = Rig(tmp_path, tells=False)
+        site = rig.process()
+        site.take(request(1), rig.store.take(request(1)))
+        async with asyncio.timeout(WAIT_S):
+            while not rig.resource.calls:
+                await asyncio.sleep(0.001)
+        rig.resource.cut()
+        await rig.ends("u1", "UNKNOWN")
+        if killed:
+            rig.life.left = 0
+            await rig.dies()
+            rig.process()
+            assert rig.site is not None
+            await rig.site.resource.connect()
+        rig.resource.finish("Cut", event("") | {"service_uuid": None})  # anybody's
+        rig.resource.finish("Cut", event("u9"))
+        await asyncio.sleep(0)
+        assert (rig.told[-1].phase, rig.resource.state) == ("UNKNOWN", EXECUTING)
+        rig.resource.finish("Cut", event("u1"))
+        status = await rig.ends("u1", "ENDED")
+        assert (status.outputs, status.failure, status.late) == ({"part": {"n": 7}}, "", True)
+        assert rig.told[-1] == status
+        assert (len(rig.resource.calls), rig.resource.queue, rig.resource.state) == (1, [], IDLE)
+
+    asyncio.run(run())
+
+
+def test_a_machine_whose_call_was_given_up_may_move_until_its_end_is_known(tmp_path: Path) -> None:
+    async def run() -> None:
+        rig = Rig(tmp_path, tells=False)
+        site = rig.process()
+        site.take(request(1), rig.store.take(request(1)))
+        async with asyncio.timeout(WAIT_S):
+            while not rig.resource.calls:
+                await asyncio.sleep(0.001)
+        assert site.may_move == ""
+        site.stop("u1")
+        status = await rig.ends("u1", "ENDED")
+        assert "opc.tcp://a:1 may still move" in status.reason
+        assert "Cut of o_1 was called" in site.may_move
+        site.told("u1")
+        rig.store.told("u1", 2, 1)
+        rig.life.left = 0
+        await rig.dies()
+        site = rig.process()  # another process knows it, too
+        assert "may still move" in site.may_move
+        await site.resource.connect()
+        rig.resource.finish("Cut", event("u1"))
+        assert site.may_move == ""
+        assert rig.process().may_move == ""
 
     asyncio.run(run())
 

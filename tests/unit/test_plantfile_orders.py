@@ -44,7 +44,8 @@ def test_it_has_their_tags_and_alarms() -> None:
     assert found.tags["order.slot1.state"].type == "str"
     assert "order.slot2.state" not in found.tags
     assert found.tags["resource.mill.stuck"].source == "resource/mill"
-    assert set(found.alarms) == {"order.in_doubt", "resource.mill.stuck", "resource.press.stuck"}
+    of_resources = {f"resource.{name}.{key}" for name in ("mill", "press") for key in ("stuck", "may_move")}
+    assert set(found.alarms) == {"order.in_doubt", *of_resources}
     assert len(plant("").tags) == len(plant("").alarms) == 0
 
 
@@ -54,7 +55,8 @@ def test_what_the_file_says_of_them_counts() -> None:
         '[alarm.mill_stuck]\ntag = "resource.mill.stuck"\ntype = "BOOL"\npriority = "critical"\n'
     )
     assert found.tags["order.running"].log is False
-    assert set(found.alarms) == {"order.in_doubt", "mill_stuck", "resource.press.stuck"}
+    moves = {"resource.mill.may_move", "resource.press.may_move"}
+    assert set(found.alarms) == {"order.in_doubt", "mill_stuck", "resource.press.stuck", *moves}
 
 
 def test_what_is_wrong_is_told() -> None:

@@ -42,6 +42,7 @@ from tagwerk.actors.orders.logic.records import (
     Doubted,
     Fell,
     Gave,
+    Heard,
     Overdue,
     Progressed,
     Record,
@@ -83,8 +84,8 @@ class Order:
         self._now_ns = 0
         self._takers: Mapping[type, Callable[[Any], None]] = {
             Begun: self._begun, Assigned: self._assigned, Progressed: self._progressed, Gave: self._gave,
-            Fell: self._fell, Doubted: self._doubted, Overdue: self._overdue, Stopped: self._stopped,
-            Resolved: self._resolved, Controlled: self._controlled, TaskTold: self._task_told,
+            Fell: self._fell, Doubted: self._doubted, Heard: self._heard, Overdue: self._overdue,
+            Stopped: self._stopped, Resolved: self._resolved, Controlled: self._controlled, TaskTold: self._task_told,
             Restored: self._restored,
             ServiceTold: self._service_told, TokensTaken: self._tokens_taken,
             TokenAgain: self._token_again,
@@ -174,6 +175,22 @@ class Order:
             self._times(one, record)
             one.state, one.reason, one.phase = ServiceState.UNKNOWN, record.reason, "UNKNOWN"
 
+    def _heard(self, record: Heard) -> None:
+        one = self._service(record.service_uuid, ServiceState.UNKNOWN)
+        if one is None:
+            return
+        if one.orphan:
+            state = ServiceState.FAILED if record.failure else ServiceState.FINISHED
+            self._end(one, state, record.reason)
+            return
+        one.state, one.phase = ServiceState.SENT, ""
+        self._times(one, record)
+        if record.failure:
+            self._step(one, ServiceFailed(one.uuid, record.reason))
+        else:
+            one.given = record.outputs
+            self._step(one, FireEvent(one.uuid, record.outputs))
+
     def _restored(self, _record: Restored) -> None:
         for one in self.life.services.values():
             self._touched[one.uuid] = one
@@ -261,7 +278,7 @@ class Order:
         return one
 
     @staticmethod
-    def _times(one: ServiceRun, record: Progressed | Gave | Fell | Doubted) -> None:
+    def _times(one: ServiceRun, record: Progressed | Gave | Fell | Doubted | Heard) -> None:
         one.queued_ns, one.called_ns = record.queued_ns or one.queued_ns, record.called_ns or one.called_ns
 
     def _stop(self, one: ServiceRun) -> None:

@@ -69,6 +69,17 @@ class Doubted(_Record, frozen=True):
     called_ns: int = 0
 
 
+class Heard(_Record, frozen=True):
+    """The event of a service of which nobody knew came after all: what it gave, or of what `Failure` it is."""
+
+    service_uuid: str
+    outputs: dict[str, Any]
+    failure: str
+    reason: str
+    queued_ns: int = 0
+    called_ns: int = 0
+
+
 class Overdue(_Record, frozen=True):
     """A service has not finished within its time."""
 
@@ -149,6 +160,7 @@ Record: TypeAlias = (
     | Gave
     | Fell
     | Doubted
+    | Heard
     | Overdue
     | Stopped
     | Resolved
@@ -189,7 +201,10 @@ def words_of(record: Record) -> tuple[str, str, str, str]:
         case Progressed():
             what = record.phase
         case Gave():
-            what = ", ".join(f"{name} = {value!r}" for name, value in record.outputs.items())
+            what = _shown(record.outputs)
+        case Heard():
+            told = f"{record.failure}: {record.reason}" if record.failure else _shown(record.outputs)
+            kind, what = "heard after all", f"its event came although it was UNKNOWN: {told or 'done'}"
         case Fell():
             what = f"{record.failure}: {record.reason}"
         case Resolved():
@@ -209,3 +224,7 @@ def words_of(record: Record) -> tuple[str, str, str, str]:
         case Overdue():
             what = "its time is over"
     return kind, *who, what
+
+
+def _shown(outputs: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value!r}" for name, value in outputs.items())

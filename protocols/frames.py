@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -220,9 +219,16 @@ def read_header(data: bytes | memoryview, *, max_bytes: int = HEADER_LIMIT_BYTES
         RemoteProtocolError: Not a header, too long, of another version, or of an unknown kind.
     """
     decoder = _DECODERS.get(data[2]) if 2 < len(data) <= max_bytes and data[1] == VERSION else None
-    if decoder is not None:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # what is wrong is told below
-            return decoder.decode(data)
+    if decoder is None:
+        return _read_slowly(data, max_bytes)
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _read_slowly(data, max_bytes)
+
+
+def _read_slowly(data: bytes | memoryview, max_bytes: int) -> Any:
+    """What is no header as we would write it: tell what is wrong with it, if anything is."""
     value = unpack(data, max_bytes=max_bytes, max_depth=None)
     if type(value) is not list or len(value) < 2:
         msg = "a header is [version, kind, ...]"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -62,8 +61,14 @@ def decode_message(data: bytes | memoryview, *, max_bytes: int = MAX_BODY_BYTES)
     if 2 < len(data) <= min(max_bytes, MAX_ITEMS) and data[0] & 0xF0 == 0x90 and data[1] & 0xE0 == 0xA0:
         decoder = _decoder(bytes(data[2 : 2 + (data[1] & 0x1F)]))
         if decoder is not None:
-            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            try:
                 return decoder.decode(data)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return _decode_slowly(data, max_bytes)
+    return _decode_slowly(data, max_bytes)
+
+
+def _decode_slowly(data: bytes | memoryview, max_bytes: int) -> Message:
     value = unpack(data, max_bytes=max_bytes)
     if type(value) is not list or not value or type(value[0]) is not str:
         msg = "a message is [name, field, ...]"

@@ -6,7 +6,6 @@ bins, read without a loop; `quality` nil means that all are Good; `values` is ni
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
@@ -330,13 +329,15 @@ def decode(frame: bytes | memoryview, received_ns: int = 0, catalog: Catalog | N
         RemoteProtocolError: Anything but a correct frame.
     """
     if len(frame) <= MAX_FRAME_BYTES:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # what is wrong is told below
+        try:
             whole = _FRAME.decode(frame)
-            if whole.version == VERSION:
-                return [
-                    _batch(row.kind, row.tags, row.values, row.times, row.quality, received_ns, catalog)
-                    for row in whole.rows
-                ]
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            whole = _NO_FRAME  # what is wrong is told below
+        if whole.version == VERSION:
+            return [
+                _batch(row.kind, row.tags, row.values, row.times, row.quality, received_ns, catalog)
+                for row in whole.rows
+            ]
     value = unpack(frame, max_bytes=MAX_FRAME_BYTES, max_depth=None)
     if (
         type(value) is not list
@@ -376,6 +377,7 @@ class _Frame(msgspec.Struct, array_like=True, gc=False):
 
 
 _FRAME: Final = msgspec.msgpack.Decoder(_Frame)
+_NO_FRAME: Final = _Frame(0, [])
 
 
 def frame_rows(frame: bytes | memoryview) -> list[FrameRow]:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -43,8 +42,7 @@ WINDOW: Final = 1_000
 """Control frames to one actor that may wait for their receipts."""
 
 
-@dataclass(slots=True)
-class _Outgoing:
+class _Outgoing(msgspec.Struct):
     header_tail: tuple[object, ...]
     kind: Kind
     message_type: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from itertools import repeat
 from threading import Thread
@@ -17,7 +17,7 @@ from tagwerk.actors.orders.dashboard import Poster, posted
 
 
 @contextmanager
-def answering(said: bytes, *, without_end: bool = False) -> Iterator[str]:
+def answering(said: bytes, *, without_end: bool = False) -> Generator[str]:
     """Give the address of somebody who says this to everybody, byte by byte if it is without end."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 

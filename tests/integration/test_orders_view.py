@@ -11,6 +11,7 @@ import pytest
 from asyncua import ua
 from asyncua.common.node import Node
 from asyncua.common.utils import ServiceError
+from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
 
 from tagwerk.actors.orders import view_session, view_tree, view_types
@@ -258,7 +259,7 @@ def test_a_request_that_asks_for_too_much_is_refused_and_others_have_their_turn_
         session = ViewSession(inner, inner.aspace, inner.subscription_service, "greedy")
         node = space.server.nodes.objects
         browse = ua.BrowseParameters(NodesToBrowse=[ua.BrowseDescription(NodeId=node.nodeid)] * 200)
-        read = ua.ReadParameters(NodesToRead=[ua.ReadValueId(node.nodeid, ua.AttributeIds.DisplayName)] * 200)
+        read = ua.ReadParameters(NodesToRead=[ua.ReadValueId(node.nodeid, AttributeIds.DisplayName)] * 200)
         turns = 0
 
         async def other() -> None:

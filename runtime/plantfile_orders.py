@@ -10,12 +10,12 @@ from typing import Any, Final
 from tagwerk.runtime.plantfile_findings import Findings
 from tagwerk.runtime.plantfile_models import ObserverSection, OpcuaConfig, OrderSection, ResourceConfig, resource_names
 from tagwerk.runtime.plantfile_rules import opcua_problems
-from tagwerk.runtime.plantfile_syntax import URL_FORM, url_problem
+from tagwerk.runtime.plantfile_syntax import URL_FORM, port_problem, url_problem
 from tagwerk.runtime.plantfile_tables import Problem
 
 CREW: Final = "order/0"
 WEB_FORM: Final = "http://HOST:PORT, as in http://192.168.0.10:8080"
-_WEB: Final = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?(?:/[^\s]*)?")
+_WEB: Final = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?(?:/[^\s]*)?")
 _CREW_TAGS: Final = (
     ("running", "int", "orders that run"),
     ("executing", "int", "services that have a resource"),
@@ -49,8 +49,8 @@ def order_problems(order: OrderSection, folder: Path) -> Iterator[Problem]:
             yield Problem((key,), problem, url, URL_FORM)
     if order.agent and not order.registry:
         yield Problem(("agent",), "an agent chooses among those of a registry", order.agent, "a registry beside it")
-    if order.dashboard and not _WEB.fullmatch(order.dashboard):
-        yield Problem(("dashboard",), "it is not the address of a dashboard", order.dashboard, WEB_FORM)
+    if order.dashboard and (problem := _web_problem(order.dashboard)):
+        yield Problem(("dashboard",), problem, order.dashboard, WEB_FORM)
     yield from _access_problems(order, folder)
 
 
@@ -100,6 +100,13 @@ def check_resources(resources: Mapping[str, ResourceConfig], findings: Findings)
         if name == "others":
             expected = "another name: it means those that the file does not name"
             findings.note(("resource", name), Problem((), "the name is taken", name, expected))
+
+
+def _web_problem(text: str) -> str | None:
+    match = _WEB.fullmatch(text)
+    if match is None:
+        return "it is not the address of a dashboard"
+    return port_problem(match["port"] or "80")
 
 
 def normal_url(url: str) -> str:

@@ -44,7 +44,12 @@ def url_problem(text: str) -> str | None:
     match = _URL.fullmatch(text)
     if match is None:
         return "it is not the address of an OPC UA server"
-    return None if 0 < int(match["port"]) <= _UINT16_TOP else f"a port is a number from 1 to {_UINT16_TOP}"
+    return port_problem(match["port"])
+
+
+def port_problem(digits: str) -> str | None:
+    """Say what is wrong with the number of a port, or None if it is sound."""
+    return None if 0 < int(digits) <= _UINT16_TOP else f"a port is a number from 1 to {_UINT16_TOP}"
 
 
 def class_problem(text: str) -> str | None:

@@ -121,7 +121,7 @@ class Publisher:
                 raise WindowFull(msg)
         for link, part, size in parts:
             link.gather(part, size, ticket, backfill=backfill)
-        if self._hurry is None:
+        if parts and self._hurry is None:  # of an empty batch nothing will come that ends it
             self._hurry = self._reactor.every(HURRY_S, self._look_after)
         self._reactor.touched()
 

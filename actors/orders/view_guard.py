@@ -8,6 +8,7 @@
   asked for; a session on it was not refused.
 - Whoever names the number of a session of somebody else, and they are counted, has it before he has said who he is
   (`server/uaprocessor.py`, `ActivateSession`): a session belongs to its connection here.
+- What a request asks for is done in one go, however much it is: see `view_session`.
 - Sessions made without end on one connection are kept; servers are registered by anybody.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
@@ -27,11 +29,15 @@ from asyncua.server.uaprocessor import UaProcessor
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 
+from tagwerk.actors.orders.view_session import ViewSession
+
 GATHERED_BYTES: Final = 4 << 20
 """What one connection may have sent of a message that is not whole; chunks have 64 kB."""
 UNREAD_BYTES: Final = 32 << 20
 """What may wait for a client that does not read."""
 MESSAGE_BYTES: Final = 8 << 20
+REQUEST_BYTES: Final = 1 << 20
+"""Of one request: what is in it is read in one go."""
 
 
 def _id(number: int) -> ua.NodeId:
@@ -50,6 +56,8 @@ class _Processor(UaProcessor):
     """Answers the requests of one connection."""
 
     async def _process_message(self, typeid: ua.NodeId, requesthdr: Any, seqhdr: Any, body: Any) -> Any:
+        if len(body) > REQUEST_BYTES:
+            raise ServiceError(StatusCodes.BadRequestTooLarge)
         if typeid in _REGISTER:
             raise ServiceError(StatusCodes.BadServiceUnsupported)
         if typeid in (_CREATE, _ACTIVATE) and not self._is_offered():
@@ -88,6 +96,10 @@ class _Connection(binary_server_asyncio.OPCUAProtocol):
 
 
 class _Listener(binary_server_asyncio.BinaryServer):
+    def __init__(self, iserver: Any, *args: Any, **words: Any) -> None:
+        super().__init__(iserver, *args, **words)
+        iserver.create_session = partial(ViewSession, iserver, iserver.aspace, iserver.subscription_service)
+
     def _make_protocol(self) -> binary_server_asyncio.OPCUAProtocol:
         limits = TransportLimits(max_chunk_count=MESSAGE_BYTES >> 16, max_message_size=MESSAGE_BYTES)
         return _Connection(self.iserver, self._policies, self.clients, self.closing_tasks, limits)

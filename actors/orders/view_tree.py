@@ -28,6 +28,7 @@ from tagwerk.actors.orders.logic.pfdl.talk import (
 from tagwerk.actors.orders.logic.pfdl.values import type_of
 from tagwerk.actors.orders.logic.services import ServiceFault
 from tagwerk.actors.orders.view_server import BYTES_LIMIT, TASKS_LIMIT, ViewServer
+from tagwerk.actors.orders.view_session import size_of
 from tagwerk.actors.orders.view_types import OrderTypes
 from tagwerk.protocols.order_feed import TaskPicture
 
@@ -186,7 +187,7 @@ class OrderTree:
         for one in values:
             known = task.variables.get(one.name)
             type_, value, variant = self._as_shown(one)
-            size = _size(variant.Value)
+            size = size_of(variant.Value)
             if known is not None and known.type == type_:
                 if known.value != value and self._fits(size - known.size, one.name):
                     await known.node.write_value(variant)
@@ -242,11 +243,3 @@ class OrderTree:
         self._space.bytes -= sum(one.size for one in task.variables.values())
         if not self._tasks:
             self._labels, self._words = {}, {}
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, list):
-        return sum(_size(one) for one in value)
-    if isinstance(value, ua.ExtensionObject):
-        return len(value.Body or b"") + 100
-    return len(value) + 100 if isinstance(value, str) else 100

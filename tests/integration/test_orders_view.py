@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from asyncua import ua
 from asyncua.common.node import Node
+from asyncua.common.utils import ServiceError
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.status_codes import StatusCodes
 
-from tagwerk.actors.orders import view_tree, view_types
+from tagwerk.actors.orders import view_session, view_tree, view_types
 from tagwerk.actors.orders.logic.order import Order
 from tagwerk.actors.orders.logic.pfdl import Program, read
 from tagwerk.actors.orders.logic.pfdl.talk import Parameter, ServiceStarted, TaskStarted, pack_command
 from tagwerk.actors.orders.logic.records import Assigned, Begun, Controlled, Fell, Gave, Record
 from tagwerk.actors.orders.observer_orders import ObservedOrders
 from tagwerk.actors.orders.view_server import Door, ViewServer
+from tagwerk.actors.orders.view_session import ViewSession
 from tagwerk.actors.orders.view_tree import OrderTree
 from tagwerk.protocols.order_feed import OrderPicture, OrderStep, TaskPicture
 from tagwerk.protocols.orders import Given, OrderRow
@@ -238,3 +242,46 @@ def test_an_order_that_cannot_be_shown_hides_no_other(run: Run) -> None:
         assert await seen(space.root) == {}
 
     run(see)
+
+
+async def refusal(asked: Coroutine[Any, Any, Any]) -> int:
+    """The status of a request that is refused."""
+    with pytest.raises(ServiceError) as refused:
+        await asked
+    return int(refused.value.code)
+
+
+def test_a_request_that_asks_for_too_much_is_refused_and_others_have_their_turn_beside_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask(space: ViewServer) -> None:
+        inner = space.server.iserver
+        session = ViewSession(inner, inner.aspace, inner.subscription_service, "greedy")
+        node = space.server.nodes.objects
+        browse = ua.BrowseParameters(NodesToBrowse=[ua.BrowseDescription(NodeId=node.nodeid)] * 200)
+        read = ua.ReadParameters(NodesToRead=[ua.ReadValueId(node.nodeid, AttributeIds.DisplayName)] * 200)
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(other())
+        assert len(await session.browse(browse)) == len(await session.read(read)) == 200
+        beside.cancel()
+        assert turns > 200
+        monkeypatch.setattr(view_session, "ANSWER_BYTES", 1_000)
+        monkeypatch.setattr(view_session, "REFERENCES_LIMIT", 20)
+        assert await refusal(session.read(read)) == StatusCodes.BadResponseTooLarge
+        assert await refusal(session.browse(browse)) == StatusCodes.BadResponseTooLarge
+        monkeypatch.setattr(view_session, "OPERATIONS_LIMIT", 199)
+        assert await refusal(session.read(read)) == StatusCodes.BadTooManyOperations
+        assert await refusal(session.browse(browse)) == StatusCodes.BadTooManyOperations
+        monkeypatch.setattr(view_session, "ITEMS_LIMIT", 1)
+        items = ua.CreateMonitoredItemsParameters(ItemsToCreate=[ua.MonitoredItemCreateRequest()] * 2)
+        assert await refusal(session.create_monitored_items(items)) == StatusCodes.BadTooManyMonitoredItems
+        await session.close_session()
+
+    run(ask)

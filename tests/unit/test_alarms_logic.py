@@ -540,3 +540,13 @@ def test_the_alarm_of_an_actor_that_is_no_more_is_cleared() -> None:
     assert book.state("system.cvt/0.fatal").core is Core.UNACKED
     system.forget_gone(book, ["cvt/1"], T0)
     assert book.state("system.cvt/0.fatal").core is Core.RETURNED
+
+
+def test_the_lost_link_of_an_observer_does_not_speak_of_a_device() -> None:
+    book = Book({})
+    texts: dict[str, str] = {}
+    for actor in ("resource/saw", "observer/0"):
+        system.watch_level(book, actor, system.Trouble.LINK, active=True, now_ns=T0)
+        texts[actor] = system.system_row(book, f"system.{actor}.link").text
+    assert texts["resource/saw"] == "resource/saw is not connected to its device: all that it feeds is Bad"
+    assert texts["observer/0"].startswith("observer/0 cannot listen")

@@ -100,3 +100,6 @@ def test_what_is_wrong_with_who_may_look_is_told() -> None:
     ]  # fmt: skip
     assert errors("[order]\nobserver = 1")[0] == ("order.observer", "it is not a table")
     assert errors('[order]\ndashboard = "b:1"') == [("order.dashboard", "it is not the address of a dashboard")]
+    assert errors('[order]\ndashboard = "http://b:99999"') == [
+        ("order.dashboard", "a port is a number from 1 to 65535")
+    ]

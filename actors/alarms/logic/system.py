@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tagwerk.actors.alarms.logic.book import Book, row
 from tagwerk.actors.alarms.logic.definition import SYSTEM, AlarmDef, AlarmType
@@ -35,6 +35,10 @@ class Trouble(Enum):
     def suffix(self) -> str:
         """The end of the alarm's name."""
         return f".{self.name.lower()}"
+
+
+CANNOT_LISTEN: Final = "{} cannot listen: nobody can look at orders over OPC UA; its log says why"
+"""The text of `LINK` for an observer, which has no device and feeds nothing."""
 
 
 def alarm_name(actor: str, trouble: Trouble = Trouble.FATAL) -> str:
@@ -91,7 +95,10 @@ def forget_gone(book: Book, actors: Collection[str], now_ns: int) -> None:
 def system_row(book: Book, name: str) -> AlarmRow:
     """Give a system alarm as outsiders see it."""
     actor = actor_of(name)
-    severity, priority, text = next(one.value for one in Trouble if name == alarm_name(actor, one))
+    trouble = next(one for one in Trouble if name == alarm_name(actor, one))
+    severity, priority, text = trouble.value
+    if trouble is Trouble.LINK and actor.startswith("observer/"):
+        text = CANNOT_LISTEN
     alarm = AlarmDef(
         name=name, type=AlarmType.BOOL, limit=True, kind=ValueType.BOOL, priority=priority, severity=severity,
         text=text.format(actor),

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 RESTORE_LIMIT_S: Final = 600.0
 """A start that applies a long journal, because no snapshot could be written, is not hung for so long."""
 PER_MILLE: Final = 1_000
+SYNC_LEAST_S: Final = 0.001
+"""The journal is looked after so often at most, however short its interval is."""
 
 
 class Cvt(Actor):
@@ -106,7 +108,7 @@ class Cvt(Actor):
         self.table.heard[:] = self.steady.now_ns()  # a period to be heard of for the tags, too
         self._first_values()
         self.every(1.0, self._second)
-        self.every(self.context.plant.journal.sync_interval_s / 4, self._sync)
+        self.every(max(SYNC_LEAST_S, self.context.plant.journal.sync_interval_s / 4), self._sync)
         self.on_flush()  # what the start itself changed
         self.ready()
 

@@ -25,7 +25,7 @@ from tagwerk.runtime import definitions
 from tagwerk.runtime.control import Outcome, Peers
 from tagwerk.runtime.control_box import Command, Sender
 from tagwerk.runtime.dead_letters import DeadLetterBox
-from tagwerk.runtime.directory import PageDirectory
+from tagwerk.runtime.directory import Directory
 from tagwerk.runtime.mailbox import Call, Ingest, Mailbox
 from tagwerk.runtime.publisher import Publisher
 from tagwerk.runtime.states import PeerState
@@ -97,7 +97,7 @@ class Actor(pykka.Actor):
             self.name, self._transport, self.clock, context.incarnation,
             partial(context.home.socket, self.name), self._flush,
         )  # fmt: skip
-        self.directory = PageDirectory(context.page, context.home.socket)
+        self.directory = Directory(context.page, context.home.socket)
         self.peers = Peers(self.name, self.reactor, self.directory, self.dead_letters)
         self._publisher: Publisher | None = None
         self._handler_total_ns = 0

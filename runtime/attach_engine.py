@@ -12,7 +12,7 @@ from tagwerk.protocols.errors import TagwerkError, Timeout, Unavailable
 from tagwerk.runtime.clock import SystemClock
 from tagwerk.runtime.control import Peers
 from tagwerk.runtime.dead_letters import DeadLetterBox
-from tagwerk.runtime.directory import PageDirectory
+from tagwerk.runtime.directory import Directory
 from tagwerk.runtime.page import Page
 from tagwerk.runtime.reactor import Reactor
 from tagwerk.runtime.transport import ZmqTransport
@@ -45,7 +45,7 @@ class Engine:
             raise Unavailable(msg) from error
         self.transport = ZmqTransport()
         self.reactor = Reactor(self.transport, self.clock)
-        self.directory = PageDirectory(self.page, home.socket)
+        self.directory = Directory(self.page, home.socket)
         self.dead_letters = DeadLetterBox()
         self.peers = Peers(name, self.reactor, self.directory, self.dead_letters)
         self.reactor.every(LOOK_S, self._look)

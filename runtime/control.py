@@ -99,7 +99,7 @@ class Peers:
     def tell(self, to: str, message: Message, timeout_s: float = 5.0) -> None:
         """Send; what cannot be delivered becomes a dead letter."""
         try:
-            self._send(to, message, Kind.TELL, 0, timeout_s)
+            self._send(to, message, Kind.TELL, 0, self._clock.mono_ns() + int(timeout_s * SECOND_NS))
         except TagwerkError as error:
             self.bury(to, type(message).__name__, f"not done: {error}", 0)
 
@@ -110,10 +110,10 @@ class Peers:
         """
         token = self._next_token
         self._next_token += 1
-        waiting = _Waiting(to, then, self._clock.mono_ns() + int(timeout_s * SECOND_NS))
+        until_ns = self._clock.mono_ns() + int(timeout_s * SECOND_NS)
         try:
             # Sent before it waits: a peer found restarted here ends what waits for its predecessor, not this.
-            self._send(to, message, Kind.ASK, token, timeout_s)
+            self._send(to, message, Kind.ASK, token, until_ns)
         except TagwerkError as error:
             if isinstance(error, MailboxFull):
                 self.bury(to, type(message).__name__, f"not done: {error}", 0)
@@ -121,9 +121,9 @@ class Peers:
             failed.__cause__ = None if failed is error else error
             self._reactor.after(0, lambda: then(failed))
             return
-        self._waiting[token] = waiting
+        self._waiting[token] = _Waiting(to, then, until_ns)
 
-    def _send(self, to: str, message: Message, kind: Kind, token: int, timeout_s: float) -> None:
+    def _send(self, to: str, message: Message, kind: Kind, token: int, until_ns: int) -> None:
         link = self._link(to)
         if link.window.full:
             msg = f"{to}: {WINDOW} messages wait for their receipts"
@@ -136,8 +136,7 @@ class Peers:
         if len(body) > REQUEST_LIMIT_BYTES:
             msg = f"{type(message).__name__} of {len(body)} bytes: {to} takes at most {REQUEST_LIMIT_BYTES}"
             raise NotSent(msg)
-        deadline_ns = self._clock.mono_ns() + int(timeout_s * SECOND_NS)
-        tail = (link.incarnation, deadline_ns, self._name, token)
+        tail = (link.incarnation, until_ns, self._name, token)
         link.window.push(_Outgoing(tail, kind, type(message).__name__, body, token))
         self._flush(link)
         self._reactor.touched()
@@ -184,7 +183,8 @@ class Peers:
             self._flush(link)
 
     def _readable(self, link: _PeerLink) -> None:
-        while (frames := link.port.recv()) is not None:
+        # What an asker does with an answer may find the peer restarted, and end this link.
+        while self._links.get(link.name) is link and (frames := link.port.recv()) is not None:
             try:
                 self._receive(link, frames)
             except RemoteProtocolError as error:

@@ -16,6 +16,8 @@ from tagwerk.runtime.dead_letters import DeadLetterBox
 from tagwerk.runtime.transport import CONTROL_LIMIT_BYTES, REQUEST_LIMIT_BYTES, Unreachable
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from tagwerk.runtime.reactor import Reactor
     from tagwerk.runtime.transport import Port
 
@@ -97,19 +99,24 @@ class ControlBox:
         self._missed: list[tuple[bytes, int, range]] = []
         self._outbox: list[_Answer] = []
 
-    def drain(self, limit: int, limit_bytes: int) -> list[Command]:
-        """What arrived, at most about so much, in order. Each is to be handled only if `begin` says so."""
-        commands: list[Command] = []
-        size = 0
+    def drain(self, into: deque[Command], limit: int, limit_bytes: int) -> int:
+        """Append what arrived, at most about so much, in order; give its bytes.
+
+        Each command is to be handled only if `begin` says so.
+        """
+        size = looked_at = 0
         for _ in range(limit):
-            if size >= limit_bytes or (frames := self._port.recv()) is None:
+            if looked_at >= limit_bytes or (frames := self._port.recv()) is None:
                 break
-            size += sum(map(len, frames))
+            looked_at += sum(map(len, frames))
             try:
-                commands.append(self._accept(frames))
+                command = self._accept(frames)
             except RemoteProtocolError as error:
                 self._bury("?", "frame", f"nonsense: {error}", sum(map(len, frames)))
-        return commands
+            else:
+                into.append(command)
+                size += command.size
+        return size
 
     def _accept(self, frames: list[bytes]) -> Command:
         if len(frames) != 3:

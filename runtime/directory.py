@@ -1,55 +1,28 @@
-"""Who is there: what senders must know of an actor, and the gauge page as the one that knows."""
+"""Who is there: what senders must know of an actor, as its node's gauge page has it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
-import msgspec
-
-from tagwerk.runtime.states import PeerState
+from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tagwerk.runtime.page import Page
+    from tagwerk.runtime.page import Page, Peer
 
 
-class PeerView(msgspec.Struct, frozen=True):
-    """How a peer stands: `up` if it may be spoken to."""
-
-    up: bool
-    incarnation: int
-
-
-class Directory(Protocol):
-    """Knows who is there. On a host: the gauge pages."""
-
-    def peer(self, name: str) -> PeerView | None:
-        """How an actor stands; None if there is none of this name."""
-        ...
-
-    def socket(self, name: str, suffix: str) -> str:
-        """Where to reach it."""
-        ...
-
-
-class PageDirectory:
-    """A `Directory` over a node's gauge page.
+@final
+class Directory:
+    """Knows who is there.
 
     Args:
-        page: Mapped.
+        page: The node's, mapped.
         socket: Gives the address of an actor's socket by its suffix.
     """
 
     def __init__(self, page: Page, socket: Callable[[str, str], str]) -> None:
         self._page = page
-        self._socket = socket
+        self.socket = socket
 
-    def socket(self, name: str, suffix: str) -> str:
-        """See `Directory.socket`."""
-        return self._socket(name, suffix)
-
-    def peer(self, name: str) -> PeerView | None:
-        """See `Directory.peer`."""
-        seen = self._page.look(name)
-        return None if seen is None else PeerView(seen.state is PeerState.RUNNING, seen.incarnation)
+    def peer(self, name: str) -> Peer | None:
+        """How an actor stands; None if there is none of this name."""
+        return self._page.look(name)

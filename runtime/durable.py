@@ -189,7 +189,7 @@ class DurableReader:
     def _pull(self) -> None:
         self._asking = True
         self._again = False
-        limit_bytes = 1 if self._stumbles.careful(self.after) else PAGE_BYTES  # a page has one record at least
+        limit_bytes = self._stumbles.page_bytes(self.after, PAGE_BYTES)
         question = ReadJournal(self._actor.name, self.after, limit_bytes, not self._wanted)
         self._actor.ask(self.shard, question, self._answered, 10.0)
 

@@ -177,9 +177,7 @@ class Mailbox:
     def _take_control(self) -> None:
         room = CONTROL_AT_ONCE_BYTES - self._control_bytes
         if len(self._control) < CONTROL_AT_ONCE and room > 0:
-            commands = self.box.drain(CONTROL_AT_ONCE, room)
-            self._control_bytes += sum(command.size for command in commands)
-            self._control.extend(commands)
+            self._control_bytes += self.box.drain(self._control, CONTROL_AT_ONCE, room)
 
     def _take_ingest(self) -> None:
         port = self._in_port

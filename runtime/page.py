@@ -23,6 +23,11 @@ class Peer(NamedTuple):
     incarnation: int
     pid: int
 
+    @property
+    def up(self) -> bool:
+        """It may be spoken to."""
+        return self.state is PeerState.RUNNING
+
 
 _GONE = Peer(PeerState.UNKNOWN, 0, 0)
 
@@ -151,13 +156,14 @@ class Page:
             base = self._bases.get(name)
         if base is None:
             return None
-        pid = words[base + at.A_PID]
-        incarnation = words[base + at.A_INCARNATION]
-        actor_state = state_of(words[base + at.A_STATE])
-        node_state = state_of(words[base + at.N_STATE])
-        # The pid is 0 while a new process writes itself in: then the node's word counts alone.
-        same_process = pid == words[base + at.A_PID] == words[base + at.N_PID]
-        return Peer(seen_state(node_state, actor_state, same_process), incarnation, pid)
+        found = (
+            words[base + at.A_PID], words[base + at.A_INCARNATION], words[base + at.A_STATE],
+            words[base + at.N_STATE], words[base + at.N_PID], words[base + at.A_PID],
+        )  # fmt: skip
+        known = self._looked.get(base)
+        if known is None or known[0] != found:
+            self._looked[base] = known = (found, _peer(*found))
+        return known[1]
 
     def reopen_if_replaced(self) -> bool:
         """Map the successor's page if there is one. Call it about once a second: it costs a look at the file.
@@ -213,6 +219,7 @@ class Page:
         # What a dead node left, in this boot or before, must not be believed until somebody looks again.
         self._orphaned = not self.node_is_alive()
         self._bases: dict[str, int] = {}
+        self._looked: dict[int, tuple[tuple[int, ...], Peer]] = {}  # by a slot's first word: what was found there last
         self._indexed = 0
         self._index_new()
 
@@ -225,6 +232,12 @@ class Page:
 
     def _index(self, name: str) -> int:
         return (self._bases[name] - at.HEADER_WORDS) // at.SLOT_WORDS
+
+
+def _peer(pid: int, incarnation: int, actor_code: int, node_code: int, node_pid: int, pid_after: int) -> Peer:
+    # The pid is 0 while a new process writes itself in: then the node's word counts alone.
+    same_process = pid == pid_after == node_pid
+    return Peer(seen_state(state_of(node_code), state_of(actor_code), same_process), incarnation, pid)
 
 
 def supersede(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Where a durable consumer died: so that a record which kills it twice is set aside, and no other one is.
 
 A small file, written in place and never synced: it must outlive the process, not the host. A death that comes from
-outside (kill -9, out of memory) leaves "at work" behind; it makes the next life careful, which takes one record a page.
+outside (kill -9, out of memory) leaves "at work" behind; it makes the next life careful, which takes small pages, and pages of
+one record where a small one killed: each page costs a commit, and a consumer that was killed has to catch up.
 An exception counts against the record at which it arose. A death without a word counts only if it came over a single
 record, and must come more often: it is somebody's kill -9, as a rule.
 """
@@ -23,6 +24,10 @@ RAISED_LIMIT: Final = 2
 """Deaths by an exception after which a record is set aside."""
 KILLED_LIMIT: Final = 5
 """The same for deaths without a word: a record in whose commit two kills happen to fall must not be lost."""
+PIECE_RECORDS: Final = 256
+"""Over more records than these the consumer may have died of any of them, or of none: they come in small pages first."""
+PIECE_BYTES: Final = 16 << 10
+"""A small page: no more than `PIECE_RECORDS`, since a record has more than 64 bytes."""
 _ENTRY: Final = struct.Struct("<QQQIII")
 _CRC: Final = struct.Struct("<I")
 _NOTHING, _AT_WORK, _DEAD = range(3)
@@ -65,12 +70,12 @@ class Stumbles:
         self._trouble = self._load()
         self._at_work: Trouble | None = None
 
-    def careful(self, after: PositionMark | None) -> bool:
-        """Whether records must be taken one at a time: from here on there is trouble."""
+    def page_bytes(self, after: PositionMark | None, usual: int) -> int:
+        """How large the page behind `after` may be: as usual, a small one, or one record alone (1 byte)."""
         trouble = self._trouble
-        if trouble is None:
-            return False
-        return after is None or after.journal != trouble.journal or after.n < trouble.last_n
+        if trouble is None or (after is not None and after.journal == trouble.journal and after.n >= trouble.last_n):
+            return usual
+        return PIECE_BYTES if trouble.last_n - trouble.first_n >= PIECE_RECORDS else 1
 
     def condemns(self, journal: int, n: int) -> bool:
         """Whether this record has killed often enough."""

@@ -25,7 +25,7 @@ def explain(shard: Cvt, handle: int) -> TagExplained:
     tag = shard.table.tags[row]
     code = int(shard.table.quality[row])
     owner = int(shard.table.owner[row])
-    writer = next((w for w in shard.writers.by_name.values() if w.index == owner), None)
+    writer = shard.writers.by_index.get(owner)
     now_ns = shard.clock.now_ns()
     lines = [
         ("tag", tag.name),

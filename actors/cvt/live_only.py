@@ -47,7 +47,6 @@ class LiveOnly:
     def _state_again(self) -> bool:
         """Journal what is still current of the hole: whoever reads the journal goes on from the truth."""
         shard, table, recorder = self._shard, self._shard.table, self._shard.recorder
-        names = {writer.index: writer.name for writer in shard.writers.by_name.values()}
         of_hole = (table.received > recorder.journaled_ns) & (table.received <= recorder.hole.end_ns)
         rows = np.flatnonzero(of_hole & (table.times > 0))
         lost = (
@@ -58,7 +57,8 @@ class LiveOnly:
             for owner in np.unique(owners).tolist():
                 at = some[owners == owner]
                 batches = table.state(at) if kind == SAMPLES else [table.standing(at)]
-                recorder.batches(kind, names.get(owner, "") if kind == SAMPLES else "", batches)
+                writer = shard.writers.by_index.get(owner) if kind == SAMPLES else None
+                recorder.batches(kind, "" if writer is None else writer.name, batches)
         return recorder.commit() or not len(rows)
 
     def _event(self, before: str, after: str, why: str) -> bool:

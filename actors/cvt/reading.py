@@ -27,15 +27,15 @@ def read_tags(shard: Cvt, message: ReadTags) -> TagStates:
         raise Refused("NotPermitted", f"{len(message.handles)} tags in one read, at most {READ_LIMIT}")
     table = shard.table
     states: list[TagState] = []
-    names = {writer.index: writer.name for writer in shard.writers.by_name.values()}
     for handle in message.handles:
         row = table.row(handle)
         if row is None:
             raise Refused("UnknownTag", f"{shard.name} has no tag with the handle {handle}")
+        writer = shard.writers.by_index.get(int(table.owner[row]))
         states.append(
             TagState(
                 handle, table.value(row), int(table.quality[row]), int(table.times[row]), int(table.received[row]),
-                names.get(int(table.owner[row]), ""),
+                "" if writer is None else writer.name,
             )
         )  # fmt: skip
     return TagStates(tuple(states), not shard.recorder.journaled)

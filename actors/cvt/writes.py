@@ -62,9 +62,9 @@ class WriteDesk:
     def _own(self, message: WriteTag, tag: TagDef, row: int, value: Any, before: str) -> Later:
         shard = self._shard
         owner = int(shard.table.owner[row])
-        for writer in shard.writers.by_name.values():
-            if writer.index == owner and writer.alive:
-                raise Refused(RefusedCode.NOT_OWNER, f"{tag.name} is fed by the writer {writer.name!r}", tag.name)
+        writer = shard.writers.by_index.get(owner)
+        if writer is not None and writer.alive:
+            raise Refused(RefusedCode.NOT_OWNER, f"{tag.name} is fed by the writer {writer.name!r}", tag.name)
         kind = ValueType(int(shard.table.types[row]))
         now_ns = shard.clock.now_ns()
         shard.own([make(kind, [tag.handle], [value], now_ns)])

@@ -16,7 +16,7 @@ from tagwerk.runtime.bench.tasks import Flow
 from tagwerk.runtime.clock import SystemClock
 from tagwerk.runtime.control import Outcome, Peers
 from tagwerk.runtime.dead_letters import DeadLetterBox
-from tagwerk.runtime.directory import PageDirectory
+from tagwerk.runtime.directory import Directory
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.page import Page
 from tagwerk.runtime.reactor import Reactor
@@ -46,7 +46,7 @@ class Loop:
         self.shards = [name for name in self._page.names() if name.startswith("cvt/")]
         self._transport = ZmqTransport()
         self.reactor = Reactor(self._transport, SystemClock())
-        self.directory = PageDirectory(self._page, place.socket)
+        self.directory = Directory(self._page, place.socket)
         self.peers = Peers(name, self.reactor, self.directory, DeadLetterBox())
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from tagwerk.protocols.tags import ReadTags, WriteTag
 from tagwerk.runtime.clock import SystemClock
 from tagwerk.runtime.control import Outcome, Peers
 from tagwerk.runtime.dead_letters import DeadLetterBox
-from tagwerk.runtime.directory import PageDirectory
+from tagwerk.runtime.directory import Directory
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.page import Page
 from tagwerk.runtime.reactor import Reactor
@@ -38,7 +38,7 @@ class Commands:
         self._asks, self._tells = asks, tells
         self._timeout_s = timeout_s
         self.reactor = Reactor(ZmqTransport(), SystemClock())
-        directory = PageDirectory(Page.open(home.file("node/main", "page")), home.socket)
+        directory = Directory(Page.open(home.file("node/main", "page")), home.socket)
         self._dead = DeadLetterBox()
         self._peers = Peers("attach/sender", self.reactor, directory, self._dead)
         self._outcomes: Counter[str] = Counter()

@@ -23,7 +23,7 @@ from tagwerk.protocols.samples import Samples, ValueType
 from tagwerk.runtime.clock import SystemClock
 from tagwerk.runtime.control import Peers
 from tagwerk.runtime.dead_letters import DeadLetterBox
-from tagwerk.runtime.directory import PageDirectory
+from tagwerk.runtime.directory import Directory
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.page import Page
 from tagwerk.runtime.reactor import Reactor
@@ -63,7 +63,7 @@ class Watcher:
         clock = SystemClock()
         page = Page.open(home.file("node/main", "page"))
         self.reactor = Reactor(ZmqTransport(), clock)
-        directory = PageDirectory(page, home.socket)
+        directory = Directory(page, home.socket)
         peers = Peers("attach/watcher", self.reactor, directory, DeadLetterBox())
         self._state = State(tags)
         self._states: deque[tuple[tuple[int, int], bytes]] = deque(maxlen=STATES_LIMIT)

@@ -20,7 +20,7 @@ from tagwerk.runtime.clock import ManualClock, SystemClock
 from tagwerk.runtime.context import ActorContext
 from tagwerk.runtime.control import Peers
 from tagwerk.runtime.dead_letters import DeadLetterBox
-from tagwerk.runtime.directory import PageDirectory
+from tagwerk.runtime.directory import Directory
 from tagwerk.runtime.durable import HISTORY_ONLY, LOSS, SAMPLES
 from tagwerk.runtime.home import Home
 from tagwerk.runtime.journal import Disk
@@ -150,7 +150,7 @@ class Client:
         self.name = name
         self.transport = rig.transport()
         self.reactor = Reactor(self.transport, rig.clock)
-        self.directory = PageDirectory(rig.page, rig.home.socket)
+        self.directory = Directory(rig.page, rig.home.socket)
         self.dead_letters = DeadLetterBox()
         self.peers = Peers(name, self.reactor, self.directory, self.dead_letters)
         self.outcomes: list[Outcome] = []

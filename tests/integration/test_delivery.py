@@ -301,6 +301,31 @@ class TestControl:
         rig.until(lambda: len(outcomes) == 6)
         assert [type(one).__name__ for one in outcomes].count("TagStates") == 2
 
+    def test_an_asker_may_ask_in_its_answer_though_the_answerer_was_restarted_meanwhile(self, rig: Rig) -> None:
+        echo, client = rig.echo(), rig.client()
+        outcomes: list[Any] = []
+
+        def again(outcome: Any) -> None:
+            outcomes.append(outcome)
+            client.ask(Say("again"))
+
+        client.peers.ask("echo/0", Say("hello", "later"), again, 60.0)
+        client.peers.ask("echo/0", Say("hello", "later"), outcomes.append, 60.0)
+        rig.until(lambda: len(echo.waiting) == 2)
+        rig.clients.remove(client)  # it is busy while both answers come, and while the answerer is restarted
+        for waiting in echo.waiting:
+            waiting.reply(Said("hello"))
+        port = client.peers._links["echo/0"].port
+        rig.until(lambda: client.transport.wait([port], 0))
+        rig.page.slot("echo/0").attach(pid=1, incarnation=99, mono_ns=1)
+        rig.say("echo/0", PeerState.RUNNING)
+        rig.page.slot("echo/0").write_state(PeerState.RUNNING)
+        rig.clients.append(client)
+        rig.until(lambda: len(outcomes) == 2 and client.outcomes)
+        assert outcomes[0] == Said("hello")
+        assert isinstance(outcomes[1], PeerDown)
+        assert isinstance(client.outcomes[0], NotSent)
+
     def test_a_full_mailbox_is_told_to_the_sender(self, rig: Rig) -> None:
         echo, client = rig.echo(), rig.client()
         tell_later(rig, client, echo)

@@ -54,6 +54,7 @@ class Writers:
 
     def __init__(self) -> None:
         self.by_name: dict[str, Writer] = {}
+        self.by_index: dict[int, Writer] = {}
         self.by_identity: dict[bytes, Writer] = {}
         self.changes = 0
         """Rises whenever somebody comes or goes."""
@@ -68,14 +69,14 @@ class Writers:
         """The writer of this name, made if it is new."""
         writer = self.by_name.get(name)
         if writer is None:
-            writer = self.by_name[name] = Writer(self._next_index, name, named)
-            self._next_index += 1
+            writer = Writer(self._next_index, name, named)
+            self.restore(writer)
             self.changes += 1
         return writer
 
     def restore(self, writer: Writer) -> None:
         """Put back one of a snapshot."""
-        self.by_name[writer.name] = writer
+        self.by_name[writer.name] = self.by_index[writer.index] = writer
         self._next_index = max(self._next_index, writer.index + 1)
 
     def connect(self, writer: Writer, identity: bytes, mono_ns: int) -> None:
@@ -107,7 +108,7 @@ class Writers:
         """Those without a name that are gone for a day; they are known no more."""
         old = [w for w in self.by_name.values() if not w.named and not w.alive and now_ns - w.lost_ns > FORGET_NS]
         for writer in old:
-            del self.by_name[writer.name]
+            del self.by_name[writer.name], self.by_index[writer.index]
             self.changes += 1
         return old
 

@@ -1,8 +1,8 @@
 """Where a durable consumer died: so that a record which kills it twice is set aside, and no other one is.
 
 A small file, written in place and never synced: it must outlive the process, not the host. A death that comes from
-outside (kill -9, out of memory) leaves "at work" behind; it makes the next life careful, which takes small pages, and pages of
-one record where a small one killed: each page costs a commit, and a consumer that was killed has to catch up.
+outside (kill -9, out of memory) leaves "at work" behind; it makes the next life careful, which takes small pages, and
+pages of one record where a small one killed: each page costs a commit, and a consumer that was killed has to catch up.
 An exception counts against the record at which it arose. A death without a word counts only if it came over a single
 record, and must come more often: it is somebody's kill -9, as a rule.
 """
@@ -25,7 +25,7 @@ RAISED_LIMIT: Final = 2
 KILLED_LIMIT: Final = 5
 """The same for deaths without a word: a record in whose commit two kills happen to fall must not be lost."""
 PIECE_RECORDS: Final = 256
-"""Over more records than these the consumer may have died of any of them, or of none: they come in small pages first."""
+"""Over more records than these the consumer may have died of any, or of none: they come in small pages first."""
 PIECE_BYTES: Final = 16 << 10
 """A small page: no more than `PIECE_RECORDS`, since a record has more than 64 bytes."""
 _ENTRY: Final = struct.Struct("<QQQIII")

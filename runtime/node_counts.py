@@ -35,7 +35,8 @@ class Counts:
     def load(self) -> dict[str, Count]:
         """Give all counts; none if the file cannot be read, which is logged: it must not keep the plant down."""
         try:
-            with closing(self._connect()) as database:
+            with closing(self._open()) as database:
+                self._prepare(database)
                 rows = database.execute("SELECT actor, restarts, fatals, on_trial FROM count").fetchall()
         except sqlite3.Error:
             _log.exception("%s cannot be read: restarts and fatals count from 0 again", self._path)
@@ -46,16 +47,18 @@ class Counts:
         """Write these counts. Give whether it worked; if not, it is logged, and to be tried again."""
         rows = [(actor, *count) for actor, count in counts.items()]
         try:
-            with closing(self._connect()) as database, database:
+            with closing(self._open()) as database, database:
+                self._prepare(database)
                 database.executemany("INSERT OR REPLACE INTO count VALUES (?, ?, ?, ?)", rows)
         except sqlite3.Error as error:
             _log.error("%s cannot be written: %s", self._path, error)
             return False
         return True
 
-    def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=_TIMEOUT_S)
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=_TIMEOUT_S)
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
         database.execute("CREATE TABLE IF NOT EXISTS count (actor TEXT PRIMARY KEY, restarts INT, fatals INT)")
         if "on_trial" not in [name for _, name, *_ in database.execute("PRAGMA table_info(count)")]:
             database.execute("ALTER TABLE count ADD COLUMN on_trial INT NOT NULL DEFAULT 0")
-        return database

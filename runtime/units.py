@@ -116,7 +116,7 @@ def _convert(value: float, from_unit: Unit, to_unit: Unit) -> float:
         result = float(quantity.to(to_unit).magnitude)
     except PintError as error:
         raise Refused(RefusedCode.BAD_VALUE, str(error)) from error
-    except (ArithmeticError, TypeError) as error:  # not finite; a logarithmic unit, which Decimal does not know
+    except (ArithmeticError, TypeError) as error:  # not finite; a logarithmic unit, which older versions cannot convert
         raise Refused(RefusedCode.BAD_VALUE, f"{value} {from_unit} cannot be given in {to_unit}") from error
     if not math.isfinite(result):
         raise Refused(RefusedCode.BAD_VALUE, f"{value} {from_unit} is no finite number of {to_unit}")

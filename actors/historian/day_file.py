@@ -84,9 +84,17 @@ class DayFile:
         self._path = path
         if use is Use.FROZEN:
             self._connection = sqlite3.connect(f"{path.as_uri()}?immutable=1", isolation_level=None, uri=True)
-            _refuse_other_layout(self._connection, path)
         else:
             self._connection = open_store(path, "a day of history", _SCHEMA, LAYOUT, _FIRST)
+        try:
+            self._begin_use(use)
+        except BaseException:  # nobody has it yet who could close it
+            self._connection.close()
+            raise
+
+    def _begin_use(self, use: Use) -> None:
+        if use is Use.FROZEN:
+            _refuse_other_layout(self._connection, self._path)
         if use is Use.WRITE:
             # A slice need not be on the disk before all are; `sync` sees to that. Checkpoints are slices as well.
             self._connection.execute("PRAGMA synchronous = NORMAL")
@@ -255,5 +263,4 @@ class DayFile:
 def _refuse_other_layout(connection: sqlite3.Connection, path: Path) -> None:
     found = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if found != LAYOUT:
-        connection.close()
         raise ConfigError("a day of history has another layout", file=str(path), value=str(found), expected=str(LAYOUT))

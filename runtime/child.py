@@ -81,7 +81,8 @@ def _leave_the_node(spec: ChildSpec, cradle: Cradle) -> None:
     configure_logging(spec.name)
     # Forks of one parent would all draw the same numbers: backoffs and session ids must differ.
     random.seed()
-    np.random.seed()
+    if "numpy.random" in sys.modules:
+        np.random.seed()
 
 
 def _default_signals(kept: frozenset[signal.Signals]) -> None:

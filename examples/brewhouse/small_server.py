@@ -38,7 +38,7 @@ def _forget() -> None:
     """Give back 10 MB of code that runs once: the package above it, and its own functions, hold it, too."""
     for name in [name for name in sys.modules if name.startswith(PACKAGE)]:
         del sys.modules[name]
-    del asyncua.server.standard_address_space  # type: ignore[attr-defined]
+    del asyncua.server.standard_address_space
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:

@@ -84,6 +84,12 @@ def _decode_slowly(data: bytes | memoryview, max_bytes: int) -> Message:
         raise RemoteProtocolError(msg) from error
 
 
+def make_decoders() -> None:
+    """Make the decoders of all messages known so far, instead of each at its message's first arrival."""
+    for name in _BY_NAME:
+        _decoder(name.encode())
+
+
 def _decoder(name: bytes) -> msgspec.msgpack.Decoder[Message] | None:
     decoder = _DECODERS.get(name)
     if decoder is None:

@@ -31,6 +31,7 @@ from tagwerk.runtime.process import die_with_parent
 EX_CONFIG: Final = 78  # sysexits.h: the node does not try again by itself
 EX_FAILED: Final = 1
 NODE_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+_SIGNALS: Final = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 PYTHON_IGNORES: Final = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 _LOCK_TIMEOUT_S: Final = 1.0  # the predecessor is dead; what it forked is being killed, and may still hold the lock
 _log = logging.getLogger(__name__)
@@ -81,12 +82,13 @@ def _leave_the_node(spec: ChildSpec, cradle: Cradle) -> None:
     configure_logging(spec.name)
     # Forks of one parent would all draw the same numbers: backoffs and session ids must differ.
     random.seed()
-    np.random.seed()
+    if "numpy.random" in sys.modules:
+        np.random.seed()
 
 
 def _default_signals(kept: frozenset[signal.Signals]) -> None:
     """Undo the node's handlers, and what the one who started the node had ignored: `exec` would hand that on, too."""
-    for number in signal.valid_signals() - kept - {signal.SIGKILL, signal.SIGSTOP}:
+    for number in _SIGNALS - kept:
         signal.signal(number, signal.SIG_DFL)
 
 

@@ -10,6 +10,7 @@ records before it, and never synced: after a power cut it may speak of records t
 from __future__ import annotations
 
 import os
+import re
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from zlib import crc32
 
 from tagwerk.runtime.journal_segments import HEADER_BYTES, ReadAt, Segment, find_runs
 
-INDEX_GLOB: Final = "[0-9a-f]" * 16 + ".idx"
+INDEX_NAME: Final = re.compile(r"[0-9a-f]{16}\.idx")
 
 _ENTRY: Final = struct.Struct("<QQI")
 _PLACE: Final = struct.Struct("<QQ")

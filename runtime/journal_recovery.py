@@ -20,11 +20,11 @@ from typing import Final
 import msgspec
 
 from tagwerk.runtime.journal_files import remove_segment, set_aside, write_whole
-from tagwerk.runtime.journal_index import INDEX_GLOB, end_of, index_path, read_index, write_index
+from tagwerk.runtime.journal_index import INDEX_NAME, end_of, index_path, read_index, write_index
 from tagwerk.runtime.journal_repair import cut_overlaps, cut_unfinished, overlapping, salvage
 from tagwerk.runtime.journal_segments import (
     HEADER_BYTES,
-    SEGMENT_GLOB,
+    SEGMENT_NAME,
     Header,
     ReadAt,
     Segment,
@@ -123,12 +123,12 @@ def recover(directory: Path) -> Found:
         LocalProtocolError: A segment was written by a version with another layout; nothing is changed then.
         OSError: The directory cannot be read or repaired.
     """
-    for left_over in directory.glob("*.tmp"):
-        left_over.unlink()
-    paths = sorted(directory.glob(SEGMENT_GLOB))
-    for index in directory.glob(INDEX_GLOB):
-        if not index.with_suffix(".seg").exists():
-            index.unlink()
+    names = os.listdir(directory)
+    for name in names:
+        path = directory / name
+        if name.endswith(".tmp") or (INDEX_NAME.fullmatch(name) and not path.with_suffix(".seg").exists()):
+            path.unlink()
+    paths = sorted(directory / name for name in names if SEGMENT_NAME.fullmatch(name))
     headers = {path: _header(path) for path in paths}
     found = Found(_identity(directory, [header for header in headers.values() if header is not None]))
     by_first_n: dict[int, Segment] = {}

@@ -36,7 +36,7 @@ MIN_BODY_BYTES: Final = 10
 MARK_BYTES: Final = 64 << 10  # a place is found by hopping over records from the nearest mark before it
 HEADER_BYTES: Final = 40
 HEAD: Final = struct.Struct("<II")
-SEGMENT_GLOB: Final = "[0-9a-f]" * 16 + ".seg"
+SEGMENT_NAME: Final = re.compile(r"[0-9a-f]{16}\.seg")
 
 _HEADER: Final = struct.Struct("<4sIQQQI")
 _CRC: Final = struct.Struct("<I")

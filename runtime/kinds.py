@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol
 
 from sqlite_utils import Database
 
 from tagwerk.protocols.errors import ConfigError
+from tagwerk.protocols.message import make_decoders
 from tagwerk.runtime.context import ActorContext
 
 KINDS: Final[Mapping[str, str]] = MappingProxyType(
@@ -58,8 +60,11 @@ def preload(needed: Iterable[str], kinds: Mapping[str, str] = KINDS) -> None:
     """
     for kind in sorted(set(needed)):
         import_actor(kind, kinds)
-    # What libraries put off until first use costs each restart 10 ms and more: numpy's random (which a child seeds),
-    # its masked arrays (which `unique` asks for), and sqlite-utils' search for plugins through all that is installed.
-    importlib.import_module("numpy.random")
+    # What libraries put off until first use costs each restart 10 ms and more, and each process memory of its own:
+    # numpy's masked arrays (which `unique` asks for), sqlite-utils' search for plugins through all that is installed,
+    # the decoders of messages, and whether what logging is given is a mapping (it asks all mappings there are).
     importlib.import_module("numpy.ma")
     Database(memory=True).close()
+    make_decoders()
+    for given in (0, 0.0, "", Path()):
+        isinstance(given, Mapping)

@@ -51,4 +51,7 @@ def configure_logging(actor: str) -> None:
     """Send all records of this process to standard error, instead of wherever a parent sent them."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Form(actor))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(handlers=[handler], force=True)
+    # Not again in a fork: it writes to every logger there is, and so into memory that the forks share.
+    if logging.root.level != logging.INFO:
+        logging.root.setLevel(logging.INFO)

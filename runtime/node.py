@@ -239,7 +239,9 @@ def prepare(home: Home, plant: Path, name: str = "main", kinds: Mapping[str, str
     except ConfigError as error:
         print(error, file=sys.stderr)  # noqa: T201  before there is a log
         return None
-    # What is there now is shared by all forks, as long as nobody writes to it; the collector would.
+    # What is there now is shared by all forks, as long as nobody writes to it. The collector would, and the interpreter
+    # when it replaces an entry of its cache of methods: the entry's name loses a reference.
+    sys._clear_type_cache()  # noqa: SLF001  documented, for all its name
     gc.collect()
     gc.freeze()
     return prepared

@@ -15,7 +15,7 @@ from typing import Final
 
 PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 NO_PARENT_EXIT: Final = 70  # EX_SOFTWARE: the node died between fork and prctl
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_PRCTL: Final = ctypes.CDLL(None, use_errno=True).prctl
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def die_with_parent(parent_pid: int) -> None:
     Args:
         parent_pid: The pid of the process that forked, read before the fork.
     """
-    if _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+    if _PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     # The signal is not sent if the parent was gone before it was asked for.
     if os.getppid() != parent_pid:

@@ -78,7 +78,8 @@ def code_error(error: BaseException, code: Path, value: str) -> ConfigError:
 def _load_module(name: str, class_path: str, code: Path) -> ModuleType:
     if str(code) not in sys.path:
         sys.path.insert(0, str(code))
-    importlib.invalidate_caches()
+    # What Python has seen in the folder so far; of all others, too, would write into memory that is shared.
+    sys.path_importer_cache.pop(str(code), None)
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -134,6 +134,9 @@ class DurableReader:
         self._at_end_calls: list[Callable[[], None]] = []
         self._next_calls: list[Callable[[], None]] = []
         self._last_ns = 0
+        self._taken: PositionMark | None = None
+        """What the shard has not been told of yet, as far as its answers show."""
+        self._told: PositionMark | None = None
         name = f"{file_form(shard)}.stumbles"
         self._stumbles = Stumbles(actor.context.home.actor_data(actor.name) / name)
         if min_interval_s < IDLE_S:
@@ -142,8 +145,8 @@ class DurableReader:
         self._pull()
 
     def taken(self, position: PositionMark) -> None:
-        """Everything up to here is synced at this consumer: the shard may let go of it."""
-        self._actor.tell(self.shard, JournalTaken(self._actor.name, position))
+        """Everything up to here is synced at this consumer: with the next question the shard may let go of it."""
+        self._taken = position
 
     def restart(self, after: PositionMark | None) -> None:
         """Go on behind this place, which is what the consumer has committed; a page that is under way is dropped."""
@@ -163,6 +166,9 @@ class DurableReader:
     def _look(self) -> None:
         if not self._asking and not self._held:
             self._pull()
+        if not self._asking and self._taken is not None:  # it asks for nothing now
+            self._actor.tell(self.shard, JournalTaken(self._actor.name, self._taken))
+            self._taken = None
 
     def _rang(self) -> None:
         if self._asking:
@@ -190,7 +196,8 @@ class DurableReader:
         self._asking = True
         self._again = False
         limit_bytes = 1 if self._stumbles.careful(self.after) else PAGE_BYTES  # a page has one record at least
-        question = ReadJournal(self._actor.name, self.after, limit_bytes, not self._wanted)
+        self._told = self._taken
+        question = ReadJournal(self._actor.name, self.after, limit_bytes, not self._wanted, self._told)
         self._actor.ask(self.shard, question, self._answered, 10.0)
 
     def _answered(self, outcome: Outcome) -> None:
@@ -204,6 +211,8 @@ class DurableReader:
                 self._actor.log.warning("%s gives no journal: %s", self.shard, outcome)
             self._actor.after(RETRY_S, self._later)
             return
+        if self._taken == self._told:
+            self._taken = None
         # An empty page at the end is a beat: no later record is older, so timers may run up to it.
         if outcome.records or outcome.hole is not None or outcome.at_end:
             try:

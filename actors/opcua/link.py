@@ -198,8 +198,9 @@ class Link:
     async def _watch(self, device: Device) -> None:
         """Raise DeviceGone when the server, or its subscription, has been silent for too long."""
         while True:
-            planned_ns = self._clock.mono_ns() + round(CHECK_S * 1e9)
-            await asyncio.sleep(CHECK_S)
+            wait_s = self._check_after_s(device)
+            planned_ns = self._clock.mono_ns() + round(wait_s * 1e9)
+            await asyncio.sleep(wait_s)
             now_ns = self._clock.mono_ns()
             if now_ns - planned_ns > STOOD_STILL_S * 1e9:
                 continue  # we stood still, not the server: what it said meanwhile is read first
@@ -214,6 +215,14 @@ class Link:
             except DeviceGone:
                 if device.last_sign_ns == before_ns:
                     raise
+
+    def _check_after_s(self, device: Device) -> float:
+        """How long nothing can be amiss, seconds: a server that goes on talking is looked at once it might be late."""
+        now_ns = self._clock.mono_ns()
+        at_ns = device.last_sign_ns + round((PROBE_AFTER_S + CHECK_S) * 1e9)
+        if (interval := device.interval) is not None:
+            at_ns = min(at_ns, device.last_publish_ns + round((3 * interval.keepalive_s + 1) * 1e9))
+        return max(CHECK_S, (at_ns - now_ns) / 1e9)
 
     async def _subscribe(self, device: Device) -> None:
         missing = self._items.missing

@@ -106,8 +106,8 @@ class DurableReader:
             may raise `NotTaken`.
         min_interval_s: At least so long between two pulls that found the end: lets commits be grouped. From `IDLE_S` on
             there is no need of a bell.
-        awaits: Says whether something waits for the shard's clock, which each page at the end shows. While nothing does, a
-            shard that has just given a page is asked again after `IDLE_S` or a bell, not with the next look.
+        awaits: Says whether something waits for the shard's clock, which each page at the end shows. While nothing
+            does, a shard that has just given a page is asked again after `IDLE_S` or a bell, not with the next look.
             None: something may always wait.
         wanted: False if it needs none of this shard's records: its place goes on all the same, so that the shard may
             let go of them.

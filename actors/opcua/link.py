@@ -61,6 +61,7 @@ class Link:
         self._said = ""
         self._is_up: bool | None = None
         self._again = asyncio.Event()
+        self._untold = asyncio.Event()  # nodes are missing that were not
         self._served = False
         self.counts = LinkCounts()
         self._front = Front(config.time, items, sink, clock, self.counts)
@@ -237,11 +238,12 @@ class Link:
         failures = 0
         before = len(self._items.missing)
         while True:
-            failures += 1
-            await asyncio.sleep(item_delay_s(failures, self._chance()))
             if not self._items.missing:
                 failures = 0
-                continue
+                self._untold.clear()
+                await self._untold.wait()
+            failures += 1
+            await asyncio.sleep(item_delay_s(failures, self._chance()))
             await self._subscribe(device)
             left = len(self._items.missing)
             if left < before:
@@ -283,6 +285,7 @@ class Link:
             self._say(f"the server does not tell of {len(names)} nodes that it gives; asked again: {names[0]}, ...")
             self._front.publish(untold)
             self._items.mistrust(untold)
+            self._untold.set()
 
     async def _toggle(self, device: Device) -> None:
         """Show the PLC that this link lives."""

@@ -52,9 +52,9 @@ def mend_republish() -> None:
 def mend_notifications() -> None:
     """Tell of a changed value at a third of the cost; what is told, and to whom, stays as it is.
 
-    asyncua copies each value deeply (monitored_item_service.py, line 41), though this PLC never changes a DataValue that
-    it has written; it makes a notification before it knows whether one is needed (line 258); and it encodes one field by
-    field, each through several calls (ua_binary.py, line 416).
+    asyncua copies each value deeply (monitored_item_service.py, line 41), though this PLC never changes a DataValue
+    that it has written; it makes a notification before it knows whether one is needed (line 258); and it encodes one
+    field by field, each through several calls (ua_binary.py, line 416).
     """
 
     def keep(self: MonitoredItemValues, cur_val: ua.DataValue) -> None:
@@ -93,7 +93,12 @@ def mend_encoding() -> None:
         if variant is None or status is None or not isinstance(source, datetime) or not isinstance(server, datetime):
             return whole(told)
         layout = LAYOUTS.get(variant.VariantType)
-        if layout is None or variant.is_array or value.SourcePicoseconds is not None or value.ServerPicoseconds is not None:
+        if (
+            layout is None
+            or variant.is_array
+            or value.SourcePicoseconds is not None
+            or value.ServerPicoseconds is not None
+        ):
             return whole(told)
         return layout.pack(
             told.ClientHandle, VALUE_STATUS_AND_TIMES, variant.VariantType, variant.Value, status.value,

@@ -213,12 +213,14 @@ class ReadJournal(Message, frozen=True):
     """From a durable consumer to a shard: records after this place (None: from the first).
 
     Answered by `JournalPage`. `skip`: no record is wanted; the page is empty, and its position the last there is.
+    `taken`: says what a `JournalTaken` with this place would say.
     """
 
     consumer: str
     after: PositionMark | None
     limit_bytes: int = 1 << 20
     skip: bool = False
+    taken: PositionMark | None = None
 
 
 class JournalPage(Message, frozen=True):

@@ -45,7 +45,7 @@ __all__ = ["Actor", "AsyncActor", "Later", "Outcome", "Sender"]
 
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 78
-BEAT_S: Final = 0.5
+BEAT_S: Final = 1.0
 """How often an actor says that it is not hung; four times in its limit, if that is short."""
 EVENTS: Final = "events/0"
 

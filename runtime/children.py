@@ -18,7 +18,8 @@ from tagwerk.runtime.process import Identity, kill_group
 from tagwerk.runtime.states import PeerState
 from tagwerk.runtime.supervised import Supervised
 
-TICK_NS: Final = 250_000_000
+TICK_NS: Final = 500_000_000
+WEIGHED: Final = 2  # processes a tick whose memory and CPU time are looked at: to read them takes longer than all else
 STARTING_TICK_NS: Final = 10_000_000  # while somebody waits for somebody to become ready
 SAVE_PERIOD_NS: Final = NS_PER_S
 _log = logging.getLogger(__name__)
@@ -91,7 +92,8 @@ class Children:
             self._stop_next(now_ns)
         else:
             self._start_due(now_ns)
-            self._weigh_one(now_ns)
+            for _ in range(WEIGHED):
+                self._weigh_one(now_ns)
         if self._unsaved and now_ns >= self._save_at_ns:
             self.save(now_ns)
 
@@ -151,7 +153,7 @@ class Children:
                 child.stop(now_ns)
 
     def _weigh_one(self, now_ns: int) -> None:
-        """Look at memory and CPU time of one process a tick: reading them takes longer the more there are."""
+        """Look at memory and CPU time of the next process."""
         alive = [child for child in self._all.values() if child.process is not None]
         if not alive:
             return

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from tagwerk.runtime.actor import Actor
     from tagwerk.runtime.control import Outcome
+    from tagwerk.runtime.reactor import Timer
 
 RETRY_S: Final = 0.05
 NOT_TAKEN_S: Final = 1.0
@@ -25,6 +26,9 @@ NOT_TAKEN_S: Final = 1.0
 PAGE_BYTES: Final = 1 << 20
 IDLE_S: Final = 1.0
 """Without a bell a shard is asked so often: a lost bell costs a second, no more."""
+
+RECENT_NS: Final = 600_000_000
+"""A shard that gave a page so short a time ago is not asked without a bell, if nothing waits for its clock."""
 
 SAMPLES: Final = 0
 BIRTH: Final = 1
@@ -102,6 +106,9 @@ class DurableReader:
             may raise `NotTaken`.
         min_interval_s: At least so long between two pulls that found the end: lets commits be grouped. From `IDLE_S` on
             there is no need of a bell.
+        awaits: Says whether something waits for the shard's clock, which each page at the end shows. While nothing
+            does, a shard that has just given a page is asked again after `IDLE_S` or a bell, not with the next look.
+            None: something may always wait.
         wanted: False if it needs none of this shard's records: its place goes on all the same, so that the shard may
             let go of them.
     """
@@ -114,6 +121,7 @@ class DurableReader:
         on_page: OnPage,
         min_interval_s: float = 0.0,
         *,
+        awaits: Callable[[], bool] | None = None,
         wanted: bool = True,
     ) -> None:
         self.shard = shard
@@ -123,6 +131,8 @@ class DurableReader:
         """True once the end was reached: what comes then is not replay."""
         self._actor = actor
         self._on_page = on_page
+        self._awaits = awaits
+        self._idle: Timer | None = None
         self._min_ns = int(min_interval_s * SECOND_NS)
         self._asking = False
         self._again = False
@@ -134,6 +144,9 @@ class DurableReader:
         self._at_end_calls: list[Callable[[], None]] = []
         self._next_calls: list[Callable[[], None]] = []
         self._last_ns = 0
+        self._taken: PositionMark | None = None
+        """What the shard has not been told of yet, as far as its answers show."""
+        self._told: PositionMark | None = None
         name = f"{file_form(shard)}.stumbles"
         self._stumbles = Stumbles(actor.context.home.actor_data(actor.name) / name)
         if min_interval_s < IDLE_S:
@@ -142,8 +155,8 @@ class DurableReader:
         self._pull()
 
     def taken(self, position: PositionMark) -> None:
-        """Everything up to here is synced at this consumer: the shard may let go of it."""
-        self._actor.tell(self.shard, JournalTaken(self._actor.name, position))
+        """Everything up to here is synced at this consumer: with the next question the shard may let go of it."""
+        self._taken = position
 
     def restart(self, after: PositionMark | None) -> None:
         """Go on behind this place, which is what the consumer has committed; a page that is under way is dropped."""
@@ -161,6 +174,21 @@ class DurableReader:
             self._pull()
 
     def _look(self) -> None:
+        if self._asking or self._held:
+            pass
+        elif (quiet_ns := self._actor.clock.mono_ns() - self._last_ns) > RECENT_NS or self._is_awaited():
+            self._pull()
+        elif self._idle is None:  # not now: most probably a bell rings before it is time
+            self._idle = self._actor.after(IDLE_S - quiet_ns / SECOND_NS, self._quiet)
+        if not self._asking and self._idle is None and self._taken is not None:  # it asks for nothing now
+            self._actor.tell(self.shard, JournalTaken(self._actor.name, self._taken))
+            self._taken = None
+
+    def _is_awaited(self) -> bool:
+        return self._awaits is None or self._awaits()
+
+    def _quiet(self) -> None:
+        self._idle = None
         if not self._asking and not self._held:
             self._pull()
 
@@ -189,8 +217,12 @@ class DurableReader:
     def _pull(self) -> None:
         self._asking = True
         self._again = False
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
         limit_bytes = self._stumbles.page_bytes(self.after, PAGE_BYTES)
-        question = ReadJournal(self._actor.name, self.after, limit_bytes, not self._wanted)
+        self._told = self._taken
+        question = ReadJournal(self._actor.name, self.after, limit_bytes, not self._wanted, self._told)
         self._actor.ask(self.shard, question, self._answered, 10.0)
 
     def _answered(self, outcome: Outcome) -> None:
@@ -204,6 +236,8 @@ class DurableReader:
                 self._actor.log.warning("%s gives no journal: %s", self.shard, outcome)
             self._actor.after(RETRY_S, self._later)
             return
+        if self._taken == self._told:
+            self._taken = None
         # An empty page at the end is a beat: no later record is older, so timers may run up to it.
         if outcome.records or outcome.hole is not None or outcome.at_end:
             try:

@@ -40,6 +40,7 @@ AtCap = Literal["live_only", "drop_oldest"]
 
 _SEGMENTS_IN_CAP: Final = 8  # only sealed segments can be removed, so a small cap makes small segments
 _DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+_YOUNG: Final = 0.45  # of the interval: what has waited for less is not synced yet
 _PAGE_BYTES: Final = 1 << 20
 _PAGE_RECORDS: Final = 4096
 
@@ -91,6 +92,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._sync_always = sync == "always"
         self._sync_interval_ns = round(sync_interval_s * NS_PER_S)
+        self._young_ns = round(_YOUNG * sync_interval_s * NS_PER_S)
         self._disk = disk if disk is not None else Disk()
         self._consumers = Consumers(directory)
         self._shelf: Shelf
@@ -211,9 +213,9 @@ class Journal:
         self._clear_flush()
 
     def tick(self, mono_ns: int) -> None:
-        """Begin to put on the disk what has waited for half of `sync_interval_s`, and the places of the consumers.
+        """Begin to put on the disk what has waited for about half of `sync_interval_s`.
 
-        It is done on the side, and takes less than the other half on a disk that keeps up.
+        It is done on the side, and takes less than a quarter on a disk that keeps up.
 
         Raises:
             JournalFull: The disk could not; it is tried again. A power cut before that may take more than
@@ -222,9 +224,8 @@ class Journal:
         try:
             if not self._tail.synced():
                 return
-            if self._dirty_since_ns is None or mono_ns - self._dirty_since_ns < self._sync_interval_ns // 2:
+            if self._dirty_since_ns is None or mono_ns - self._dirty_since_ns < self._young_ns:
                 return
-            self._consumers.save()
             self._tail.start_sync()
         except OSError as error:
             self._dirty_since_ns = mono_ns
@@ -232,6 +233,30 @@ class Journal:
                 raise
             raise JournalFull(f"journal {self._directory} is not synced: {error.strerror}") from error
         self._dirty_since_ns = None
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether something waits for a sync to be begun."""
+        return self._dirty_since_ns is not None
+
+    def sync_after_s(self, mono_ns: int) -> float:
+        """Give the seconds after which `tick` has to be called for what is `unsynced`, at the latest."""
+        since_ns = mono_ns if self._dirty_since_ns is None else self._dirty_since_ns
+        left_ns = since_ns + self._sync_interval_ns * 3 // 4 - mono_ns
+        return max(left_ns, self._sync_interval_ns // 4) / NS_PER_S
+
+    def keep_places(self) -> None:
+        """Write the places of the consumers, if one has moved: a start that finds older ones keeps more than it must.
+
+        Raises:
+            JournalFull: The disk could not.
+        """
+        try:
+            self._consumers.save()
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                raise
+            raise JournalFull(f"journal {self._directory}: {error.strerror}") from error
 
     def read(
         self, after: Position | None, *, limit_bytes: int = _PAGE_BYTES, limit_records: int = _PAGE_RECORDS
@@ -260,7 +285,6 @@ class Journal:
     def consumed(self, consumer: str, position: Position) -> None:
         """Note that a consumer's own commit up to `position` is synced, and remove what nobody needs any more."""
         self._consumers.move(consumer, position)
-        self._note_dirty()
         self._truncate()
 
     def forget(self, consumer: str) -> None:
@@ -359,8 +383,8 @@ class Journal:
                     raise
         if self._sync_always:
             self._tail.sync()
-        else:
-            self._note_dirty()
+        elif self._dirty_since_ns is None:
+            self._dirty_since_ns = self._clock.mono_ns()
         return segment
 
     def _make_room(self) -> None:
@@ -396,10 +420,6 @@ class Journal:
         if damaged is self._tail.segment:
             self._tail.seal()
         self._shelf.replace(damaged)
-
-    def _note_dirty(self) -> None:
-        if self._dirty_since_ns is None:
-            self._dirty_since_ns = self._clock.mono_ns()
 
     def _clear_flush(self) -> None:
         self._parts = []

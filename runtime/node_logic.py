@@ -115,14 +115,13 @@ def may_stop(name: str, needs: Mapping[str, Collection[str]], alive: Collection[
     return not any(name in needs[other] for other in alive if other != name)
 
 
-def overdue(now_ns: int, *, beat_ns: int, busy_until_ns: int, grace_from_ns: int, limit_ns: int) -> bool:
-    """Say whether an actor hangs: no beat for `limit_ns`, counted from the end of what it said it is busy with.
+def overdue_at_ns(*, beat_ns: int, busy_until_ns: int, grace_from_ns: int, limit_ns: int) -> int:
+    """Give the monotonic time from which an actor hangs: no beat for more than `limit_ns`.
 
     Args:
-        now_ns: Monotonic time, like all others.
-        beat_ns: Its last beat, 0 for none.
-        busy_until_ns: Until when it said that no beat will come, 0 for never.
+        beat_ns: Its last beat, monotonic as all others, 0 for none.
+        busy_until_ns: Until when it said that no beat will come, 0 for never: from there on the limit is counted.
         grace_from_ns: Since when the node could have seen a beat: it was itself late before.
         limit_ns: The time between beats that makes a hung actor.
     """
-    return now_ns - max(beat_ns, busy_until_ns, grace_from_ns) > limit_ns
+    return max(beat_ns, busy_until_ns, grace_from_ns) + limit_ns + 1

@@ -98,8 +98,13 @@ class Reactor:
         Periods are counted from the reactor's birth, so that timers of one period, or of multiples of it, share a wake;
         those of other processes have theirs at another time.
         """
-        period = int(seconds * SECOND_NS)
-        return self._add_timer(period - (self.clock.mono_ns() - self._born_ns) % period, period, call)
+        period = max(1, int(seconds * SECOND_NS))
+        return self._add_timer(self.period_from_ns(seconds) + period - self.clock.mono_ns(), period, call)
+
+    def period_from_ns(self, seconds: float) -> int:
+        """Give the monotonic time when the last period of so many seconds began, as `every` counts them."""
+        now_ns, period = self.clock.mono_ns(), max(1, int(seconds * SECOND_NS))
+        return now_ns - (now_ns - self._born_ns) % period
 
     def _add_timer(self, delay_ns: int, every_ns: int, call: Callable[[], None]) -> Timer:
         timer = Timer(self.clock.mono_ns() + delay_ns, every_ns, call)

@@ -12,7 +12,7 @@ from typing import final
 from tagwerk.runtime.child import EX_CONFIG
 from tagwerk.runtime.clock import NS_PER_S
 from tagwerk.runtime.node_counts import Count
-from tagwerk.runtime.node_logic import START_LIMIT_S, Restarts, overdue
+from tagwerk.runtime.node_logic import START_LIMIT_S, Restarts, overdue_at_ns
 from tagwerk.runtime.node_plan import ChildSpec
 from tagwerk.runtime.page import Slot
 from tagwerk.runtime.process import Identity, kill_group
@@ -78,6 +78,8 @@ class Supervised:
         """Give when the node has to look at it again by itself, 0 for no time in particular."""
         if self.state is PeerState.STOPPING:
             return self._kill_at_ns
+        if self.process is not None:
+            return self._overdue_at_ns(self.process)
         return self._retry_at_ns if self.wanted and not self.is_alive else 0
 
     def forked(self, process: Identity, pidfd: int, now_ns: int) -> None:
@@ -188,23 +190,29 @@ class Supervised:
         assert self.process is not None
         if not self.spec.hang_after_s:
             return
-        beat_ns, busy_until_ns = self.slot.beat_of(self.process.pid)
-        limit_s = self.spec.hang_after_s
-        if self.state is PeerState.STARTING:
-            limit_s = max(limit_s, START_LIMIT_S)
-        late = overdue(
-            now_ns,
-            beat_ns=beat_ns,
-            busy_until_ns=busy_until_ns,
-            grace_from_ns=self._grace_ns,
-            limit_ns=round(limit_s * NS_PER_S),
-        )
-        if not late or self.process.is_in_disk_wait():
+        if now_ns < self._overdue_at_ns(self.process) or self.process.is_in_disk_wait():
             return
-        self._killed_for = f"hung: no beat for {limit_s:g} s"
+        self._killed_for = f"hung: no beat for {self._silence_s():g} s"
         self._move(Event.OVERDUE, now_ns, self._killed_for)
         _log.error("%s %s; it is killed", self.spec.name, self._killed_for)
         kill_group(self.process.pid)
+
+    def _overdue_at_ns(self, process: Identity) -> int:
+        """When it hangs, if it says nothing until then; 0: never."""
+        if not self.spec.hang_after_s:
+            return 0
+        beat_ns, busy_until_ns = self.slot.beat_of(process.pid)
+        return overdue_at_ns(
+            beat_ns=beat_ns,
+            busy_until_ns=busy_until_ns,
+            grace_from_ns=self._grace_ns,
+            limit_ns=round(self._silence_s() * NS_PER_S),
+        )
+
+    def _silence_s(self) -> float:
+        """How long it may say nothing."""
+        limit_s = self.spec.hang_after_s
+        return max(limit_s, START_LIMIT_S) if self.state is PeerState.STARTING else limit_s
 
     def _move(self, event: Event, now_ns: int, reason: str) -> None:
         self.state = step(self.state, event)

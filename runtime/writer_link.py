@@ -219,7 +219,8 @@ class WriterLink:
             self.on_change()
 
     def _receive(self, header: Any) -> None:
-        if header.session != self.session:
+        # A beat only tries the connection: that we live `tick` says, whether one comes or not.
+        if header.session != self.session or header.kind == Kind.BEAT:
             return
         if header.kind == Kind.ACK:
             self._acknowledged(header)
@@ -239,8 +240,6 @@ class WriterLink:
         elif header.kind == Kind.EXPECTED:
             self.window.go_back(header.number)
             self.flush()
-        elif header.kind == Kind.BEAT:
-            self.port.send([pack_header(Kind.ALIVE, self.session)])
         elif header.kind == Kind.REOPEN:
             if self.opened:  # each frame that was under way is answered so; one opening is enough
                 self.open()

@@ -109,7 +109,10 @@ class Alarms(Actor):
             page = partial(self._on_page, number)
             wanted = number in self._watched
             every_s = LOOK_CLOSELY_S if wanted else LOOK_IDLY_S
-            self._readers[shard] = DurableReader(self, shard, self._positions.get(shard), page, every_s, wanted=wanted)
+            awaits = partial(self._evaluator.awaits, number)
+            self._readers[shard] = DurableReader(
+                self, shard, self._positions.get(shard), page, every_s, awaits=awaits, wanted=wanted
+            )
         self._look()
         self.every(LOOK_S, self._look)
         self.ready()

@@ -48,11 +48,14 @@ if TYPE_CHECKING:
 
     from tagwerk.protocols.samples import Samples
     from tagwerk.runtime.context import ActorContext
+    from tagwerk.runtime.reactor import Timer
     from tagwerk.runtime.transport import Transport
 
 RESTORE_LIMIT_S: Final = 600.0
 """A start that applies a long journal, because no snapshot could be written, is not hung for so long."""
 PER_MILLE: Final = 1_000
+PLACES_S: Final = 5.0
+"""How often the places of the journal's consumers are written: older ones only keep more of it over a restart."""
 SYNC_LEAST_S: Final = 0.001
 """The journal is looked after so often at most, however short its interval is."""
 
@@ -77,6 +80,7 @@ class Cvt(Actor):
             sync_interval_s=settings.sync_interval_s,
         )
         self.writers = Writers()
+        self._sync_timer: Timer | None = None
 
     # --- start and stop ----------------------------------------------------------------------------------------------
 
@@ -108,7 +112,7 @@ class Cvt(Actor):
         self.table.heard[:] = self.steady.now_ns()  # a period to be heard of for the tags, too
         self._first_values()
         self.every(1.0, self._second)
-        self.every(max(SYNC_LEAST_S, self.context.plant.journal.sync_interval_s / 4), self._sync)
+        self.every(PLACES_S, self._keep_places)
         self.on_flush()  # what the start itself changed
         self.ready()
 
@@ -171,6 +175,7 @@ class Cvt(Actor):
     # --- once a second -----------------------------------------------------------------------------------------------
 
     def _second(self) -> None:
+        self._sync()  # also if nothing waits: the last one may have failed
         self.desk.beat()
         self.feed.beat(self.clock.mono_ns())
         self.losses.look()
@@ -188,6 +193,28 @@ class Cvt(Actor):
         except NotJournaled as error:  # it is tried again; until then a power cut takes more than it should
             self.log.error("%s", error)
             self.audit(Event(self.clock.now_ns(), "", "", "journal", self.name, "synced", "not synced", str(error)))
+            self.commit_outbox()  # it may be the end of a flush
+
+    def _keep_synced(self) -> None:
+        """With the flush that finds something waiting for long enough; if none comes, a timer sees to it."""
+        if self.journal.unsynced:
+            self._sync()
+        if not self.journal.unsynced:
+            if self._sync_timer is not None:
+                self._sync_timer.cancel()
+                self._sync_timer = None
+        elif self._sync_timer is None:
+            after_s = max(SYNC_LEAST_S, self.journal.sync_after_s(self.clock.mono_ns()))
+            self._sync_timer = self.after(after_s, self._sync_late)
+
+    def _sync_late(self) -> None:
+        self._sync_timer = None  # a flush follows
+
+    def _keep_places(self) -> None:
+        try:
+            self.journal.keep_places()
+        except NotJournaled as error:
+            self.log.error("the places of the consumers are not kept: %s", error)
 
     # --- flush -------------------------------------------------------------------------------------------------------
 
@@ -198,6 +225,7 @@ class Cvt(Actor):
             self.feed.flush(self.steady.now_ns())
         self.desk.flush(journaled=journaled)
         self.write_desk.flush(journaled=journaled)
+        self._keep_synced()
         if journaled and self.memory.due:
             try:
                 self.memory.snapshot(self.table, self.writers)

@@ -69,6 +69,8 @@ def journal_page(shard: Cvt, message: ReadJournal) -> JournalPage:
     except OSError as error:
         why = f"the journal cannot note its consumer {message.consumer}: {error.strerror}"
         raise Refused("NotActive", why) from error
+    if message.taken is not None:
+        shard.journal.consumed(message.consumer, position_of(message.taken))
     if message.skip:
         shard.feed.arm_bell()
         return JournalPage(_mark_of(shard.journal.position), (), True, shard.recorder.promise())

@@ -98,6 +98,8 @@ class Historian(Actor):
         self._fresh: dict[str, Fresh] = {}
         self._shard_ns: dict[str, int] = {}
         self._stuck_by = ""
+        self._keeping_up = False
+        """There is more to do than one round, and the next one is under way."""
 
     def on_start(self) -> None:
         """Open the store, answer from it, and go on in each journal where the last commit ended."""
@@ -120,7 +122,7 @@ class Historian(Actor):
             self._database.begin(self._there, self._gone)
         for number in range(self.context.plant.plant.shards):
             self._follow(f"cvt/{number}")
-        self.after(UPKEEP_S, self._keep_up)
+        self.every(UPKEEP_S, self._keep_up)
         self.ready()
 
     def on_message(self, message: Message, sender: Sender) -> Message | Later | None:
@@ -302,6 +304,10 @@ class Historian(Actor):
         return min(self.clock.now_ns(), *self._shard_ns.values()) if known else 0
 
     def _keep_up(self) -> None:
+        if not self._keeping_up:
+            self._work()
+
+    def _work(self) -> None:
         more = False
         try:
             more = self._store.work(self._now_ns(), self.clock.mono_ns, WORK_NS)
@@ -311,7 +317,9 @@ class Historian(Actor):
                     self._event("history_damaged", date, reason=reason)
         except TROUBLE as error:  # no room even to seal or remove: what is stored stays as it is
             self._stuck(str(error))
-        self.after(NEXT_WORK_S if more and not self._stuck_by else UPKEEP_S, self._keep_up)
+        self._keeping_up = more and not self._stuck_by
+        if self._keeping_up:
+            self.after(NEXT_WORK_S, self._work)
 
     def _look_at_disk(self) -> None:
         level = self._disk.look()

@@ -85,7 +85,8 @@ class MachineActor(Actor):
         if self._published_wires():
             self.publisher().on_refused = self._on_refused
             self.publisher().on_reborn = partial(self._published.align, {})  # all of it is published again
-        self._grid = Grid(self.clock.mono_ns(), self._config.interval_s)
+        # The first cycle is due at once; those after it come along with the other timers of this process.
+        self._grid = Grid(self.reactor.period_from_ns(self._config.interval_s), self._config.interval_s)
         self._tick()
         self.ready()
 

@@ -61,6 +61,7 @@ class Link:
         self._said = ""
         self._is_up: bool | None = None
         self._again = asyncio.Event()
+        self._untold = asyncio.Event()  # nodes are missing that were not
         self._served = False
         self.counts = LinkCounts()
         self._front = Front(config.time, items, sink, clock, self.counts)
@@ -198,8 +199,9 @@ class Link:
     async def _watch(self, device: Device) -> None:
         """Raise DeviceGone when the server, or its subscription, has been silent for too long."""
         while True:
-            planned_ns = self._clock.mono_ns() + round(CHECK_S * 1e9)
-            await asyncio.sleep(CHECK_S)
+            wait_s = self._check_after_s(device)
+            planned_ns = self._clock.mono_ns() + round(wait_s * 1e9)
+            await asyncio.sleep(wait_s)
             now_ns = self._clock.mono_ns()
             if now_ns - planned_ns > STOOD_STILL_S * 1e9:
                 continue  # we stood still, not the server: what it said meanwhile is read first
@@ -215,6 +217,14 @@ class Link:
                 if device.last_sign_ns == before_ns:
                     raise
 
+    def _check_after_s(self, device: Device) -> float:
+        """How long nothing can be amiss, seconds: a server that goes on talking is looked at once it might be late."""
+        now_ns = self._clock.mono_ns()
+        at_ns = device.last_sign_ns + round((PROBE_AFTER_S + CHECK_S) * 1e9)
+        if (interval := device.interval) is not None:
+            at_ns = min(at_ns, device.last_publish_ns + round((3 * interval.keepalive_s + 1) * 1e9))
+        return max(CHECK_S, (at_ns - now_ns) / 1e9)
+
     async def _subscribe(self, device: Device) -> None:
         missing = self._items.missing
         for start in range(0, len(missing), CHUNK_ITEMS):
@@ -228,11 +238,12 @@ class Link:
         failures = 0
         before = len(self._items.missing)
         while True:
-            failures += 1
-            await asyncio.sleep(item_delay_s(failures, self._chance()))
             if not self._items.missing:
                 failures = 0
-                continue
+                self._untold.clear()
+                await self._untold.wait()
+            failures += 1
+            await asyncio.sleep(item_delay_s(failures, self._chance()))
             await self._subscribe(device)
             left = len(self._items.missing)
             if left < before:
@@ -274,6 +285,7 @@ class Link:
             self._say(f"the server does not tell of {len(names)} nodes that it gives; asked again: {names[0]}, ...")
             self._front.publish(untold)
             self._items.mistrust(untold)
+            self._untold.set()
 
     async def _toggle(self, device: Device) -> None:
         """Show the PLC that this link lives."""

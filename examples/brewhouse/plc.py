@@ -15,9 +15,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Final
 
 from asyncua import ua
@@ -57,15 +58,17 @@ VARIANT: Final = {
     Kind.INT64: ua.VariantType.Int64,
     Kind.STRING: ua.VariantType.String,
 }
+_GOOD: Final = ua.StatusCode()
 
 
 @dataclass(slots=True)
 class Point:
-    """A signal with its node and what was last written there."""
+    """A signal with its node, what was last written there, and what of the model that was."""
 
     signal: Signal
     nodeid: ua.NodeId
     last: Value | None
+    seen: Value | None = None  # None: whatever the model has is looked at
 
 
 class Plc:
@@ -77,6 +80,8 @@ class Plc:
         self.late_s = late_s
         self.server = Server(iserver=SmallInternalServer())
         self.points: dict[ua.NodeId, Point] = {}
+        self.read_all: Callable[[Brewhouse], Sequence[Value]] = lambda _: ()
+        """Gives what the model has for each of the points."""
         self.noise: list[ua.NodeId] = []
         self.folders: dict[str, ua.NodeId] = {}
         self.namespace = 0
@@ -138,6 +143,7 @@ class Plc:
         if sig.unit:
             await self._add_range_and_unit(node, sig)
         self.points[node.nodeid] = Point(sig, node.nodeid, value)
+        self.read_all = attrgetter(*[point.signal.path for point in self.points.values()])
 
     async def _add_range_and_unit(self, node: Node, sig: Signal) -> None:
         name, code = UNECE[sig.unit]
@@ -155,7 +161,8 @@ class Plc:
         node = await parent.add_variable(
             self._id(name), ua.QualifiedName(name.rpartition(".")[2], self.namespace), value, variant
         )
-        await self.server.write_attribute_value(node.nodeid, self._stamped(value, variant, self._stamp()))
+        first = stamped(value, variant, self._stamp(), datetime.now(UTC))
+        await self.server.write_attribute_value(node.nodeid, first)
         return node
 
     def _id(self, name: str) -> ua.NodeId:
@@ -181,6 +188,7 @@ class Plc:
             if point is None or not result.is_good():
                 continue
             value = item.Value.Value.Value if item.Value.Value is not None else None
+            point.seen = None
             if point.signal.node == "plc.watchdog":
                 if value != self.model.plc.watchdog:
                     self.watchdog_s = time.monotonic()
@@ -207,20 +215,23 @@ class Plc:
         self.model.plc.scan_time_ms = round((time.perf_counter() - started) * 1e3, 1)
 
     async def _write_changed(self, stamp: datetime, only: str = "") -> None:
-        for point in self.points.values():
-            sig = point.signal
-            if only and sig.node != only:
+        write, now = self.server.iserver.aspace.write_attribute_value, datetime.now(UTC)
+        # Most of the model stands still from scan to scan: that is found out for all of it in one call.
+        for point, raw in zip(self.points.values(), self.read_all(self.model), strict=True):
+            if raw == point.seen or (only and point.signal.node != only):
                 continue
-            value = sig.read(self.model)
+            point.seen = raw
+            value = point.signal.shown(raw)
             if value != point.last:
                 point.last = value
-                await self.server.write_attribute_value(point.nodeid, self._stamped(value, VARIANT[sig.kind], stamp))
+                await write(point.nodeid, AttributeIds.Value, stamped(value, VARIANT[point.signal.kind], stamp, now))
 
     async def _write_noise(self, stamp: datetime) -> None:
         scan = self.model.plc.scan_count
+        write, now = self.server.iserver.aspace.write_attribute_value, datetime.now(UTC)
         for number, nodeid in enumerate(self.noise):
             value = (scan * 7919 + number * 104729) % 65536 / 655.36
-            await self.server.write_attribute_value(nodeid, self._stamped(value, ua.VariantType.Float, stamp))
+            await write(nodeid, AttributeIds.Value, stamped(value, ua.VariantType.Float, stamp, now))
 
     async def run(self) -> None:
         """Scan for ever, on multiples of 100 ms of the wall clock."""
@@ -242,9 +253,10 @@ class Plc:
         offset_ns = round(offset_s * 1e9 / SCAN_NS) * SCAN_NS
         return EPOCH + timedelta(microseconds=(grid_ns + offset_ns) // 1000)
 
-    def _stamped(self, value: Value, variant: ua.VariantType, stamp: datetime) -> ua.DataValue:
-        now = datetime.now(UTC)
-        return ua.DataValue(ua.Variant(value, variant), SourceTimestamp=stamp, ServerTimestamp=now)  # type: ignore[arg-type]
+
+def stamped(value: Value, variant: ua.VariantType, stamp: datetime, now: datetime) -> ua.DataValue:
+    """Returns a value as the server keeps it, from the source's time and the server's."""
+    return ua.DataValue(ua.Variant(value, variant), _GOOD, stamp, now)  # type: ignore[arg-type]
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -41,7 +41,10 @@ class Signal:
 
     def read(self, model: Brewhouse) -> Value:
         """Returns the value as it goes over the wire."""
-        value: Value = attrgetter(self.path)(model)
+        return self.shown(attrgetter(self.path)(model))
+
+    def shown(self, value: Value) -> Value:
+        """Returns a value of the model as it goes over the wire."""
         match self.kind:
             case Kind.ANALOG | Kind.RAW:
                 count = min(max(round((float(value) - self.low) / (self.high - self.low) * ADC_STEPS), 0), ADC_STEPS)

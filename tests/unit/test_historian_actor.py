@@ -49,6 +49,8 @@ class Shard(Actor):
         if isinstance(message, JournalTaken):
             self.taken.append(message.position)
             return None
+        if isinstance(message, ReadJournal) and message.taken is not None:
+            self.taken.append(message.taken)
         if isinstance(message, ReadJournal) and not self.silent:
             after = message.after.n if message.after is not None and message.after.journal == self.journal else 0
             rest = [(n, body) for n, body in self.records if n > after]
@@ -164,6 +166,7 @@ def test_what_was_acknowledged_before_a_question_is_in_the_answer(rig: Rig) -> N
     for n in range(5):
         shard.journaled(floats(n, n + 0.5))  # no bell rings
     assert rig.values() == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]
+    rig.turn(1.1)  # the next question tells
     assert shard.taken[-1] == PositionMark(7, 1, 5)
     assert rig.ask("historian/0", GetHistorianState()) == HistorianState(10, (("cvt/0", 5),))
 
@@ -332,6 +335,7 @@ def test_a_kill_between_commit_and_taken_doubles_nothing(rig: Rig, monkeypatch: 
     rig.start("historian/0", Historian)
     shard.journaled(floats(3.0))
     assert rig.values() == [1.0, 2.0, 3.0]
+    rig.turn(1.1)  # the next question tells
     assert shard.taken[-1].n == 2
 
 

@@ -83,6 +83,10 @@ class Evaluator:
             if state.phase.pending and _due_ns(alarm, state) == at_ns and self.columns.quality[key] < BAD:
                 self._elapse(alarm, at_ns)
 
+    def awaits(self, shard: int) -> bool:
+        """Say whether a delay runs out as soon as the shard's clock shows its end."""
+        return bool(self._due[shard])
+
     def caught_up(self, shard: int, beat_ns: int) -> bool:
         """The end of the shard's journal is reached: from here on live.
 

@@ -104,8 +104,9 @@ class DurableReader:
         on_page: Called with each page, its records in order, and those that are left out: they cannot be read, or the
             consumer has died of them. It commits data, events and `page.position` together, then calls `taken`. It
             may raise `NotTaken`.
-        min_interval_s: At least so long between two pulls that found the end: lets commits be grouped. From `IDLE_S` on
-            there is no need of a bell.
+        min_interval_s: At least so long between two pulls that found the end, on average: lets commits be grouped. From
+            `IDLE_S` on there is no need of a bell.
+        at_once: So many pulls, saved up while there were few, need not wait for it.
         awaits: Says whether something waits for the shard's clock, which each page at the end shows. While nothing
             does, a shard that has just given a page is asked again after `IDLE_S` or a bell, not with the next look.
             None: something may always wait.
@@ -121,6 +122,7 @@ class DurableReader:
         on_page: OnPage,
         min_interval_s: float = 0.0,
         *,
+        at_once: int = 1,
         awaits: Callable[[], bool] | None = None,
         wanted: bool = True,
     ) -> None:
@@ -134,6 +136,7 @@ class DurableReader:
         self._awaits = awaits
         self._idle: Timer | None = None
         self._min_ns = int(min_interval_s * SECOND_NS)
+        self._saved_ns = (at_once - 1) * self._min_ns
         self._asking = False
         self._again = False
         self._scheduled = False
@@ -144,9 +147,12 @@ class DurableReader:
         self._at_end_calls: list[Callable[[], None]] = []
         self._next_calls: list[Callable[[], None]] = []
         self._last_ns = 0
+        """When the end was found last."""
         self._taken: PositionMark | None = None
         """What the shard has not been told of yet, as far as its answers show."""
         self._told: PositionMark | None = None
+        self._next_ns = 0
+        """Of the monotonic clock: the next pull that finds the end waits for it."""
         name = f"{file_form(shard)}.stumbles"
         self._stumbles = Stumbles(actor.context.home.actor_data(actor.name) / name)
         if min_interval_s < IDLE_S:
@@ -198,7 +204,7 @@ class DurableReader:
             return
         if self._held:
             return
-        wait_ns = self._last_ns + self._min_ns - self._actor.clock.mono_ns()
+        wait_ns = self._next_ns - self._actor.clock.mono_ns()
         if wait_ns <= 0:
             self._pull()
         elif not self._scheduled:
@@ -254,6 +260,7 @@ class DurableReader:
             return
         self.live = True
         self._last_ns = self._actor.clock.mono_ns()
+        self._next_ns = max(self._next_ns, self._last_ns - self._saved_ns) + self._min_ns
         calls, self._at_end_calls = self._at_end_calls, self._next_calls
         self._next_calls = []
         for call in calls:

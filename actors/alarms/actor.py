@@ -50,13 +50,17 @@ COMMIT_S: Final = 1.0
 """A position alone is committed so often at most: what is read again after a death is no more than that."""
 LOOK_S: Final = 1.0
 """The gauge page is looked at so often."""
+TIDY_S: Final = 1.0
+"""It is seen so often whether the store's log is to be moved into its file."""
 READ_LIMIT: Final = 10_000
 """Tags in one question to a shard."""
 LOAD_LIMIT_S: Final = 60.0
 OWED_LIMIT: Final = 100_000
 """Occurrences that wait for room on the disk; past it the journals keep what comes."""
 LOOK_CLOSELY_S: Final = 0.002
-"""Shortest time between two looks into a journal: at a thousand samples a second one page carries many."""
+"""Time between two looks into a journal, on average: at a thousand samples a second one page carries many."""
+LOOKS_AT_ONCE: Final = 16
+"""So many looks wait for nothing if there were few before: whoever crosses a limit waits for no other's samples."""
 LOOK_IDLY_S: Final = 1.0
 NORMAL: Final = "A"
 _NEAR_LIMIT: Final = 2_000  # alarms among which a near name is looked for: it takes 10 us each
@@ -111,10 +115,18 @@ class Alarms(Actor):
             every_s = LOOK_CLOSELY_S if wanted else LOOK_IDLY_S
             awaits = partial(self._evaluator.awaits, number)
             self._readers[shard] = DurableReader(
-                self, shard, self._positions.get(shard), page, every_s, awaits=awaits, wanted=wanted
+                self,
+                shard,
+                self._positions.get(shard),
+                page,
+                every_s,
+                at_once=LOOKS_AT_ONCE,
+                awaits=awaits,
+                wanted=wanted,
             )
         self._look()
         self.every(LOOK_S, self._look)
+        self.every(TIDY_S, self._store.tidy)
         self.ready()
 
     def on_message(self, message: Message, sender: Sender) -> Message | Later | None:

@@ -165,6 +165,12 @@ class AlarmStore:
             for event in events:
                 self.outbox.put(event)
         self._pages += len(last_values) + len(states) + len(occurrences)
+
+    def tidy(self) -> None:
+        """Begin to move what is in SQLite's log into the file, if there is enough of it.
+
+        Not part of `commit`: it would begin just when somebody waits to hear of what was committed.
+        """
         if self._pages >= TIDY_PAGES and self._side.done():
             self._pages = 0
             self._side.start(_tidy, self._path)

@@ -11,7 +11,7 @@ import pytest
 from consumer_rig import NOW_NS, Rig, running
 from full_disk import FullDisk, use_full_disk
 
-from tagwerk.actors.alarms.actor import Alarms
+from tagwerk.actors.alarms.actor import LOOK_CLOSELY_S, LOOKS_AT_ONCE, Alarms
 from tagwerk.protocols import quality as q
 from tagwerk.protocols.alarms import AckAlarm, AlarmAcked, AlarmList, GetAlarms
 from tagwerk.protocols.errors import Refused
@@ -271,3 +271,28 @@ def test_a_shard_that_journals_nothing_raises_its_alarms_all_the_same(
     rig.run(3.5)
     assert [one.raised_ns for one in rig.occurrences() if one.name == "hot"] == raised
     assert len(raised) == 2
+
+
+# --- how soon --------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_quiet_time_no_transition_waits_for_a_look_and_a_flood_is_read_in_pages(rig: Rig) -> None:
+    writer = rig.writer()
+    rig.run(1.5)
+    alarms: Any = rig.actors["alarms/0"]
+
+    def crossed(at: int) -> bool:
+        """A value beyond the limit, then one within, a microsecond apart; whether it is seen by then."""
+        beyond = at % 2 == 0
+        rig.clock.advance(1e-6)
+        rig.publish(writer, 0, 100.0 if beyond else 0.0)
+        seen: bool = alarms._book.state("hot").core.active
+        return seen is beyond
+
+    at_once = [crossed(at) for at in range(2 * LOOKS_AT_ONCE)]
+    assert at_once[: LOOKS_AT_ONCE - 1] == [True] * (LOOKS_AT_ONCE - 1)
+    assert not all(at_once)
+    rig.run(2 * LOOK_CLOSELY_S, LOOK_CLOSELY_S)
+    assert len(rig.occurrences()) == LOOKS_AT_ONCE  # and what waited came with the next look: none was left out
+    rig.run(LOOK_CLOSELY_S * 2 * LOOKS_AT_ONCE)
+    assert [crossed(at) for at in range(4)] == [True] * 4

@@ -152,7 +152,10 @@ def test_what_is_in_the_log_gets_into_the_file_without_a_commit_that_waits_for_i
 ) -> None:
     monkeypatch.setattr(module, "TIDY_PAGES", 3)
     for number in range(3):
+        store.tidy()  # not enough yet
         store.commit({}, {}, [], [(number, b"block")])
+    assert not store._side._pool  # nobody who waits for a commit meets it
+    store.tidy()
     alone = tmp_path / "alone.db"  # the file without its log
     deadline = time.monotonic() + 10.0
     while time.monotonic() < deadline:

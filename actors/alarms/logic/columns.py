@@ -198,8 +198,8 @@ class Columns:
         at_start = self.beyond[key]
         state = np.where(decided >= begin, above[np.maximum(decided, 0)], at_start)
 
-        turned = state != np.where(first, at_start, np.roll(state, 1))
-        was_bad = np.where(first, self.quality[key] >= BAD, np.roll(~good, 1))
+        turned = state != _before(state, first, at_start)
+        was_bad = _before(~good, first, self.quality[key] >= BAD)
         picked = np.flatnonzero(turned | (good & was_bad))
         picked = picked[np.argsort(rows[picked])]
         chosen = rows[picked]
@@ -209,3 +209,10 @@ class Columns:
                 key[picked], state[picked], turned[picked], times[chosen], values[chosen], strict=True
             )
         ]
+
+
+def _before(each: NDArray[np.bool_], first: NDArray[np.bool_], start: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Give what stands one place before, and `start` where an alarm's first sample is."""
+    before = np.empty_like(each)
+    before[1:] = each[:-1]
+    return np.where(first, start, before)

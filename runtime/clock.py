@@ -21,15 +21,11 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The clock of this host."""
+    """The clock of this host. It is looked at ten times a message, so nothing stands between."""
 
-    def now_ns(self) -> int:
-        """Give the wall time, UTC, in ns since 1970."""
-        return time.time_ns()
-
-    def mono_ns(self) -> int:
-        """Give CLOCK_MONOTONIC in ns."""
-        return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    now_ns = staticmethod(time.time_ns)
+    mono_ns = staticmethod(time.monotonic_ns)
+    """CLOCK_MONOTONIC, which all processes share."""
 
 
 class ManualClock:

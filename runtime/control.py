@@ -265,9 +265,13 @@ class Peers:
 
     def _rest(self) -> None:
         """Look after nobody if nothing is out: no wake for it."""
-        if self._poll is not None and not self._waiting and not any(len(one.window) for one in self._links.values()):
-            self._poll.cancel()
-            self._poll = None
+        if self._poll is None or self._waiting:
+            return
+        for link in self._links.values():
+            if len(link.window):
+                return
+        self._poll.cancel()
+        self._poll = None
 
     def _lost(self, link: _PeerLink) -> None:
         # Each asker is told in a turn of its own: what it does may come back here, in the middle of the loops below.

@@ -107,8 +107,8 @@ class Mailbox:
             envelope = self.take()
             if envelope is not None:
                 return envelope
-            if not self.flush():
-                self.reactor.step(IDLE_NS)
+            self.flush()
+            self.reactor.step(0 if self.depth else IDLE_NS)
 
     def empty(self) -> bool:
         """True if nothing waits, or the actor has stopped: what waits then was not done, and its senders see that."""

@@ -136,11 +136,13 @@ class Reactor:
 
     def next_due_ns(self, limit_ns: int) -> int:
         """How long until the next timer, at most `limit_ns`."""
-        while self._timers and not self._timers[0][2].live:
-            heapq.heappop(self._timers)
-        if not self._timers:
+        timers = self._timers
+        while timers and not timers[0][2].live:
+            heapq.heappop(timers)
+        if not timers:
             return limit_ns
-        return max(0, min(limit_ns, self._timers[0][0] - self.clock.mono_ns()))
+        left_ns = timers[0][0] - self.clock.mono_ns()
+        return limit_ns if left_ns > limit_ns else max(0, left_ns)
 
     def step(self, limit_ns: int) -> bool:
         """One round: wait at most so long, serve what is ready. True if anything was."""

@@ -137,6 +137,8 @@ def load(directory: Path) -> Manifest:
         raise ConfigError(f"it is damaged: {error}", file=str(path), expected="another copy of the backup") from error
     if manifest.digest != _digest(manifest):
         raise ConfigError("it is not what was written", file=str(path), expected="another copy of the backup")
+    if not manifest.files:
+        raise ConfigError("it is a backup of nothing", file=str(path), expected="a backup that names its files")
     for entry in manifest.files:
         if entry.bytes < 0 or not _MODE.fullmatch(entry.mode):
             raise ConfigError("what it says of a file cannot be", file=str(path), value=str(entry)[:200])

@@ -448,6 +448,14 @@ def test_a_pipe_in_a_backup_is_refused(home: Home, tmp_path: Path) -> None:
     assert not (tmp_path / "there").exists()
 
 
+def test_a_backup_of_nothing_is_refused(home: Home, tmp_path: Path) -> None:
+    back_up(home, tmp_path / "backup")
+    save(tmp_path / "backup", msgspec.structs.replace(load(tmp_path / "backup"), files=()))
+    with pytest.raises(ConfigError, match="backup of nothing"):
+        bring_back(tmp_path / "backup", Home(tmp_path / "there"))
+    assert not (tmp_path / "there").exists()
+
+
 def test_a_backup_of_a_newer_version_is_refused_with_both(home: Home, tmp_path: Path) -> None:
     back_up(home, tmp_path / "backup")
     path = tmp_path / "backup" / FILE

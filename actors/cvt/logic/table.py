@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -213,22 +214,37 @@ class Table:
         if not (self._any_band and numeric and (banded := self.bands[rows] > 0).any()):
             yield batch, rows
             return
-        # One wave for each repetition of a tag: a sample is compared with the one before it, also inside a batch.
-        for wave in _waves(rows) if len(np.unique(rows)) < len(rows) else [np.arange(len(rows))]:
-            at = rows[wave]
-            last = self.floats[at] if batch.kind is ValueType.FLOAT else self.ints[at]
-            with np.errstate(invalid="ignore"):  # inf - inf; as floats, because a difference of two int64 may wrap
-                inside = np.abs(np.subtract(batch.values[wave], last, dtype="<f8")) < self.bands[at]
-            same = self.has_value[at] & (self.quality[at] == batch.quality[wave])
-            keep = ~(banded[wave] & inside & same)
-            if keep.all() and len(wave) == len(rows):
+        if len(np.unique(rows)) == len(rows):
+            picked = self._leaving_band(batch, rows, np.arange(len(rows)), received_ns)
+            if len(picked) == len(rows):
                 yield batch, rows
                 return
-            done.untouched = False
-            self.heard[at[~keep]] = received_ns
-            if keep.any():
-                picked = wave[keep]
+            waves = iter([picked])
+        else:
+            # One wave for each repetition of a tag: a sample is compared with the one before it, also inside a batch.
+            compared = np.flatnonzero(banded)
+            turns = _waves(rows[compared])
+            waves = chain(
+                [np.flatnonzero(~banded)],
+                (self._leaving_band(batch, rows, compared[turn], received_ns) for turn in turns),
+            )
+        done.untouched = False
+        for picked in waves:
+            if len(picked):
                 yield batch.select(picked), rows[picked]
+
+    def _leaving_band(
+        self, batch: Samples, rows: NDArray[np.intp], wave: NDArray[np.intp], received_ns: int
+    ) -> NDArray[np.intp]:
+        """Those of a wave's samples that no deadband swallows; the others count as heard."""
+        at = rows[wave]
+        last = self.floats[at] if batch.kind is ValueType.FLOAT else self.ints[at]
+        with np.errstate(invalid="ignore"):  # inf - inf; as floats, because a difference of two int64 may wrap
+            inside = np.abs(np.subtract(batch.values[wave], last, dtype="<f8")) < self.bands[at]
+        swallowed = inside & self.has_value[at] & (self.quality[at] == batch.quality[wave])
+        self.heard[at[swallowed]] = received_ns
+        picked: NDArray[np.intp] = wave[~swallowed]
+        return picked
 
     def _judge_times(
         self,

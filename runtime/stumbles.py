@@ -26,8 +26,9 @@ KILLED_LIMIT: Final = 5
 """The same for deaths without a word: a record in whose commit two kills happen to fall must not be lost."""
 PIECE_RECORDS: Final = 256
 """Over more records than these the consumer may have died of any, or of none: they come in small pages first."""
-PIECE_BYTES: Final = 16 << 10
-"""A small page: no more than `PIECE_RECORDS`, since a record has more than 64 bytes."""
+PIECE_BYTES: Final = 4 << 10
+"""A small page: never as many as `PIECE_RECORDS`, since no record has less than 18 bytes. A small page that killed would
+else be followed by itself, for ever."""
 _ENTRY: Final = struct.Struct("<QQQIII")
 _CRC: Final = struct.Struct("<I")
 _NOTHING, _AT_WORK, _DEAD = range(3)
@@ -99,8 +100,11 @@ class Stumbles:
 
     def failed(self) -> None:
         """What was begun raised an exception, and the process is about to end."""
-        if self._at_work is not None:
-            self._write(_DEAD, replace(self._at_work, raised=self._at_work.raised + 1))
+        work = self._at_work
+        if work is not None:
+            # What a page and its parts raised counts once: each of its records would else be condemned by a kill.
+            raised = work.raised + 1 if work.single else 1
+            self._write(_DEAD, replace(work, raised=raised))
 
     def end(self) -> None:
         """What was begun is done."""

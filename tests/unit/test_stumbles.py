@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tagwerk.protocols.tags import PositionMark
+from tagwerk.runtime.journal_segments import HEAD, MIN_BODY_BYTES
 from tagwerk.runtime.stumbles import KILLED_LIMIT, PIECE_BYTES, Stumbles
 
 JOURNAL = (1 << 64) - 1
@@ -64,6 +65,30 @@ def test_after_a_large_page_small_ones_come_and_single_records_only_where_one_of
         third.end()
     assert third.page_bytes(PositionMark(JOURNAL, 3, 309), USUAL) == USUAL
     assert not third.condemns(JOURNAL, 309)
+
+
+def test_a_page_and_a_part_of_it_that_raise_condemn_no_record_over_which_a_kill_comes(path: Path) -> None:
+    for first_n, last_n in ((10, 4_000), (10, 109), (10, 10)):
+        life = Stumbles(path)
+        assert not life.condemns(JOURNAL, 10)
+        life.begin(JOURNAL, first_n, last_n)
+        if last_n > first_n:
+            life.failed()  # the third one is killed
+    assert not Stumbles(path).condemns(JOURNAL, 10)
+
+
+def test_of_a_page_and_a_part_and_a_record_that_raise_the_record_is_condemned(path: Path) -> None:
+    for first_n, last_n in ((10, 4_000), (10, 109), (50, 50)):
+        life = Stumbles(path)
+        life.begin(JOURNAL, first_n, last_n)
+        life.failed()
+    assert Stumbles(path).condemns(JOURNAL, 50)
+
+
+def test_a_small_page_of_the_smallest_records_is_followed_by_single_ones(path: Path) -> None:
+    least_bytes = HEAD.size + MIN_BODY_BYTES
+    Stumbles(path).begin(JOURNAL, 1, PIECE_BYTES // least_bytes)
+    assert Stumbles(path).page_bytes(None, USUAL) == 1
 
 
 def test_what_came_through_counts_no_more(path: Path) -> None:

@@ -167,6 +167,7 @@ class DurableReader:
     def restart(self, after: PositionMark | None) -> None:
         """Go on behind this place, which is what the consumer has committed; a page that is under way is dropped."""
         self.after = after
+        self._taken = None  # it was said of a store that may be another one now
         self._outdated = self._asking
         self._held = False
 
@@ -233,7 +234,7 @@ class DurableReader:
 
     def _answered(self, outcome: Outcome) -> None:
         if self._outdated:
-            self._outdated = False
+            self._outdated = self._asking = False
             self._pull()
             return
         if not isinstance(outcome, JournalPage):

@@ -339,6 +339,34 @@ def test_a_kill_between_commit_and_taken_doubles_nothing(rig: Rig, monkeypatch: 
     assert shard.taken[-1].n == 2
 
 
+def test_a_page_that_is_dropped_while_the_disk_is_full_ends_no_reading(rig: Rig) -> None:
+    shard: Shard = rig.start("cvt/0", Shard)
+    historian = rig.start("historian/0", Historian)
+    rig.turn(1.5)
+    shard.journaled(floats(1.0))
+    reader = historian._readers["cvt/0"]
+    reader.catch_up(lambda: None)
+    reader.restart(reader.after)  # the store came back; the page is under way
+    historian._disk._used_pct = lambda: 99.0
+    historian._look_at_disk()
+    rig.turn(1.5)
+    historian._disk._used_pct = lambda: 50.0
+    historian._look_at_disk()
+    rig.turn(2.5)
+    assert rig.values() == [1.0]
+
+
+def test_what_was_taken_by_a_store_is_not_told_once_another_one_is_there(rig: Rig) -> None:
+    shard: Shard = rig.start("cvt/0", Shard)
+    historian = rig.start("historian/0", Historian)
+    rig.turn(1.5)
+    reader, told = historian._readers["cvt/0"], len(shard.taken)
+    reader.taken(PositionMark(7, 1, 50))
+    reader.restart(None)
+    rig.turn(2.5)
+    assert shard.taken[told:] == []
+
+
 def test_a_full_disk_stops_the_taking_and_keeps_answering(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.start("events/0", Events)
     shard: Shard = rig.start("cvt/0", Shard)

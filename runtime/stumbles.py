@@ -27,8 +27,8 @@ KILLED_LIMIT: Final = 5
 PIECE_RECORDS: Final = 256
 """Over more records than these the consumer may have died of any, or of none: they come in small pages first."""
 PIECE_BYTES: Final = 4 << 10
-"""A small page: never as many as `PIECE_RECORDS`, since no record has less than 18 bytes. A small page that killed would
-else be followed by itself, for ever."""
+"""A small page: never as many as `PIECE_RECORDS`, since no record has less than 18 bytes. One that killed would else be
+followed by itself, for ever."""
 _ENTRY: Final = struct.Struct("<QQQIII")
 _CRC: Final = struct.Struct("<I")
 _NOTHING, _AT_WORK, _DEAD = range(3)

@@ -261,7 +261,8 @@ class DurableReader:
             return
         self.live = True
         self._last_ns = self._actor.clock.mono_ns()
-        self._next_ns = max(self._next_ns, self._last_ns - self._saved_ns) + self._min_ns
+        # Pulls that did not wait for it do not put it off further.
+        self._next_ns = min(max(self._next_ns, self._last_ns - self._saved_ns), self._last_ns) + self._min_ns
         calls, self._at_end_calls = self._at_end_calls, self._next_calls
         self._next_calls = []
         for call in calls:

@@ -255,3 +255,39 @@ def test_a_taken_port_is_said_and_ends_with_2() -> None:
         )
     assert result.returncode == 2
     assert result.stderr == f"plc.py: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+ENCODES_AS_ASYNCUA = """
+import math
+from datetime import datetime, timezone
+from asyncua import ua
+from asyncua.ua import ua_binary
+import asyncua_mends
+
+stamp = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
+kinds = ua.VariantType
+variants = [
+    ua.Variant(True, kinds.Boolean), ua.Variant(65535, kinds.UInt16), ua.Variant(-1, kinds.Int32),
+    ua.Variant(-(2**63), kinds.Int64), ua.Variant(1.5, kinds.Float), ua.Variant(math.pi, kinds.Double),
+    ua.Variant(math.nan, kinds.Double), ua.Variant("text", kinds.String), ua.Variant([1.0, 2.0], kinds.Double),
+    ua.Variant(None, kinds.Null),
+]
+statuses = [ua.StatusCode(), ua.StatusCode(ua.StatusCodes.BadNodeIdUnknown), None]
+times = [(stamp, stamp), (stamp, None), (None, None)]
+told = [
+    ua.MonitoredItemNotification(7, ua.DataValue(variant, status, source, server))
+    for variant in variants for status in statuses for source, server in times
+]
+whole = ua_binary.create_dataclass_serializer(ua.MonitoredItemNotification)
+expected = [whole(one) for one in told]
+asyncua_mends.mend_encoding()
+quick = ua_binary.create_dataclass_serializer(ua.MonitoredItemNotification)
+assert quick is not whole
+assert [quick(one) for one in told] == expected
+print(len(told))
+"""
+
+
+def test_a_notification_is_encoded_as_asyncua_does() -> None:
+    ran = subprocess.run([sys.executable, "-c", ENCODES_AS_ASYNCUA], cwd=BREWHOUSE, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout.strip()) == (0, "90"), ran.stderr
